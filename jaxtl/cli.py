@@ -1,0 +1,217 @@
+"""The command line: each command gathers its arguments, calls one part of jaxtl and prints what comes back.
+
+Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import jaxtl
+from jaxtl.errors import InputError, nearest
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+
+class _Stopped(Exception):
+    """Carries what stopped a command past typer, which prints "Aborted!" for any of them."""
+
+    def __init__(self, command: str | None, cause: BaseException) -> None:
+        super().__init__(command)
+        self.command = command
+        self.cause = cause
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, EOFError) as cause:
+            raise _Stopped(ctx.invoked_subcommand, cause) from cause
+
+
+app = typer.Typer(
+    name="jaxtl",
+    cls=_Commands,
+    help="Transfer learning for vision on JAX and Flax.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Config = Annotated[str, typer.Argument(help="A recipe, such as configs/last_stage_flowers.yaml.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Fields of the recipe by their dotted names: epochs=3 optimizer.fast.lr=3e-4."),
+]
+ModelName = Annotated[str, typer.Argument(help="A folder saved by jaxtl, or a name that 'jaxtl list' shows.")]
+Weights = Annotated[
+    str | None, typer.Option(help="A .safetensors or .pth file or a folder, in place of the name's own.")
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"jaxtl {jaxtl.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; works anywhere.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def quickstart(
+    output: Annotated[Path, typer.Option(help="Folder for models, histories and plots.")] = Path("out/quickstart"),
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each strategy.")] = 3,
+) -> None:
+    """Compare the ways to teach a network of letters digits.
+
+    Trains a small network on letters, adapts it to handwritten digits, and draws the curves. Offline, in minutes.
+    """
+    from jaxtl.studies.quickstart import run
+
+    run(output, seeds)
+
+
+@app.command("list")
+def list_(
+    pattern: Annotated[str, typer.Argument(help="A shell pattern such as 'resnet*'.")] = "*",
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Leave out names without weights.")] = False,
+) -> None:
+    """List the models that can be loaded."""
+    names = jaxtl.list_models(pattern, pretrained=pretrained)
+    if not names:
+        architectures = {name.partition(".")[0] for name in jaxtl.list_models()}
+        raise InputError(f"no model is called {pattern!r}{nearest(pattern, architectures)}")
+    typer.echo("\n".join(names))
+
+
+@app.command()
+def explain(config: Config, overrides: Overrides = None) -> None:
+    """Show what a recipe would train.
+
+    For each stage: group, learning rate, weight decay, BatchNorm mode, parameters and bytes.
+    """
+    from jaxtl.recipe import load_recipe
+
+    recipe = load_recipe(config, overrides or ())
+    from jaxtl.train.run import prepare
+
+    prepared = prepare(recipe)
+    typer.echo(jaxtl.explain(prepared.model, prepared.optimizer))
+
+
+@app.command()
+def train(
+    config: Config,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run from its output.")] = False,
+) -> None:
+    """Train as a recipe says."""
+    from jaxtl.recipe import load_recipe
+
+    recipe = load_recipe(config, overrides or ())
+    from jaxtl.train.run import train as run
+
+    result = run(recipe, resume=resume)
+    best = f"best validation accuracy {_percent(result.best['val_accuracy'])} in epoch {result.best['epoch']}"
+    typer.echo(f"{best}; written to {result.output}" if result.output else best)
+
+
+@app.command("eval")
+def eval_(
+    model: ModelName,
+    data: Annotated[str, typer.Argument(help="The images, such as folder:path/to/images.")],
+    weights: Weights = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Input size in pixels, in place of the weights' own.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 64,
+    val_fraction: Annotated[
+        float, typer.Option(help="Part held out, where the data has no split; as in training.")
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of that split; as in training.")] = 0,
+) -> None:
+    """Measure a model's accuracy on validation images."""
+    network = jaxtl.load(model, weights=weights or "default")
+    preprocess = network.preprocess if size is None else network.preprocess.replace(size=(size, size))
+    images = jaxtl.open_data(data, preprocess, val_fraction=val_fraction, seed=seed)
+    measured = jaxtl.evaluate(network, images, batch_size=batch_size, split="val")
+    correct = round(measured["accuracy"] * measured["count"])
+    typer.echo(
+        f"accuracy {_percent(measured['accuracy'])} ({correct} of {measured['count']}), loss {measured['loss']:.4f}"
+    )
+
+
+@app.command()
+def predict(
+    model: ModelName,
+    images: Annotated[list[str], typer.Argument(help="Image files.")],
+    weights: Weights = None,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Name what is on images."""
+    network = jaxtl.load(model, weights=weights or "default")
+    found = jaxtl.predict(network, images, top=top)
+    if json:
+        from json import dumps
+
+        typer.echo(dumps(found, indent=2, ensure_ascii=False))
+        return
+    for image in found:
+        typer.echo(f"{image['path']}: " + ", ".join(f"{label} {_percent(p)}" for label, p in image["top"]))
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.2f} %"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and gives its exit code.
+
+    >>> main(["--version"])
+    jaxtl 0.1.0
+    0
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter on standard error, from warnings down
+    try:
+        app([word for word in words if word != "--debug"], prog_name="jaxtl")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except Exception as error:
+        cause = error.cause if isinstance(error, _Stopped) else error
+        if debug:
+            import traceback
+
+            traceback.print_exception(cause)
+        message, code = _report(cause, error.command if isinstance(error, _Stopped) else None)
+        typer.echo(message, err=True)
+        return code
+    return 0
+
+
+def _report(cause: BaseException, command: str | None) -> tuple[str, int]:
+    if isinstance(cause, KeyboardInterrupt):
+        return "interrupted" + ("; continue with --resume" if command == "train" else ""), INTERRUPTED
+    if isinstance(cause, InputError):
+        return f"error: {cause}", BAD_INPUT
+    first_line = str(cause).strip().partition("\n")[0]
+    kind = type(cause).__name__
+    return f"error: {kind}{': ' if first_line else ''}{first_line} (the traceback: --debug)", FAILED

@@ -1,0 +1,166 @@
+"""Training augmentation: random geometry on the host, with PIL, as a function of the generator it is given."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+from PIL import Image
+
+from jaxtl.data.images import convert
+from jaxtl.data.preprocess import Preprocess, to_array
+from jaxtl.errors import InputError, nearest
+
+_TRIES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """Which random changes a training image goes through, in this order.
+
+    Args:
+        scale: the random-resized crop's share of the image's area, (smallest, largest); None: the evaluation crop
+            instead of a random one. The default keeps more of the image than the 0.08 of training from scratch,
+            because a pretrained network needs less regularisation than it loses to crops without the object.
+        ratio: the crop's width over its height, (smallest, largest), drawn uniformly in the logarithm.
+        flip: probability of mirroring left and right.
+        rotate: largest angle in degrees, to either side.
+        shear: largest horizontal shear in degrees, to either side.
+        zoom: (smallest, largest) factor.
+        translate: largest shift, as a part of each side.
+
+    The crop is the Inception crop as torchvision does it (Szegedy et al. 2014, arXiv:1409.4842): ten tries, then the
+    largest central crop with an allowed ratio. It is resized with the interpolation that belongs to the weights.
+
+    Raises:
+        InputError: naming every field that cannot be used.
+
+    >>> augment = Augment(scale=(0.5, 1.0))
+    >>> preprocess = Preprocess(size=32)
+    >>> augment(Image.new("RGB", (50, 40)), preprocess, np.random.default_rng(0)).shape
+    (32, 32, 3)
+    """
+
+    scale: tuple[float, float] | None = (0.35, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    rotate: float = 0.0
+    shear: float = 0.0
+    zoom: tuple[float, float] = (1.0, 1.0)
+    translate: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "ratio", "zoom"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(value))
+        if problems := list(self._problems()):
+            raise InputError("augmentation that cannot be done: " + "; ".join(problems))
+
+    def _problems(self):
+        if self.scale is not None and not (len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1):
+            yield f"scale must be (smallest, largest) above 0 and at most 1, not {self.scale}"
+        for name in ("ratio", "zoom"):
+            value = getattr(self, name)
+            if not (len(value) == 2 and 0 < value[0] <= value[1]):
+                yield f"{name} must be (smallest, largest) above 0, not {value}"
+        if not 0 <= self.flip <= 1:
+            yield f"flip must be a probability, not {self.flip}"
+        if not 0 <= self.rotate <= 180:
+            yield f"rotate must be between 0 and 180 degrees, not {self.rotate}"
+        if not 0 <= self.shear < 90:
+            yield f"shear must be at least 0 and below 90 degrees, not {self.shear}"
+        if not 0 <= self.translate <= 1:
+            yield f"translate must be a part of the side between 0 and 1, not {self.translate}"
+
+    @property
+    def is_random(self) -> bool:
+        """False when nothing is changed, so that the pixels are those of the evaluation preprocessing."""
+        return self.scale is not None or self.flip > 0 or self._is_affine
+
+    @property
+    def _is_affine(self) -> bool:
+        return bool(self.rotate or self.shear or self.translate or self.zoom != (1.0, 1.0))
+
+    def __call__(self, image: Image.Image, preprocess: Preprocess, rng: np.random.Generator) -> np.ndarray:
+        """Pixels of the augmented image, uint8 (height, width, channels) at ``preprocess.size``."""
+        image = convert(image, preprocess.channels)
+        if self.scale is None:
+            pixels = preprocess(image)
+        else:
+            box = crop_box(image.size, self.scale, self.ratio, rng)
+            height, width = preprocess.size
+            pixels = to_array(image.crop(box).resize((width, height), preprocess.resample))
+        if self._is_affine:
+            pixels = self._affine(pixels, rng)
+        if self.flip and rng.random() < self.flip:
+            pixels = pixels[:, ::-1]
+        return np.ascontiguousarray(pixels)
+
+    def _affine(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Rotation, shear, zoom and shift around the centre; what they uncover takes the rim's median colour."""
+        height, width, channels = pixels.shape
+        angle, lean = np.radians(rng.uniform((-self.rotate, -self.shear), (self.rotate, self.shear)))
+        zoom = rng.uniform(*self.zoom)
+        shift = rng.uniform(-self.translate, self.translate, size=2) * (width, height)
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        back = np.linalg.inv(zoom * turn @ np.array([[1.0, math.tan(lean)], [0.0, 1.0]]))  # PIL maps output to input
+        centre = np.array([width / 2, height / 2])
+        origin = centre - back @ (centre + shift)
+        rim = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+        fill = tuple(int(value) for value in np.median(rim, axis=0))
+        image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels).transform(
+            (width, height),
+            Image.Transform.AFFINE,
+            (*back[0], origin[0], *back[1], origin[1]),
+            resample=Image.Resampling.BILINEAR,
+            fillcolor=fill if channels > 1 else fill[0],
+        )
+        return to_array(image)
+
+
+PRESETS = {
+    "none": Augment(scale=None, flip=0.0),
+    "light": Augment(),
+    "glyph": Augment(scale=None, flip=0.0, rotate=10.0, shear=10.0, zoom=(0.9, 1.1), translate=0.1),
+}
+
+
+def preset(augment: str | Augment) -> Augment:
+    """The augmentation of that name; an `Augment` is given back as it is.
+
+    ``none``: the evaluation preprocessing. ``light``: random-resized crop and left-right flip, for photographs.
+    ``glyph``: small rotations, shears, zooms and shifts without a flip, for digits and letters.
+
+    >>> preset("glyph").flip
+    0.0
+    """
+    if isinstance(augment, Augment):
+        return augment
+    if augment not in PRESETS:
+        raise InputError(f"augmentation '{augment}' is none of {', '.join(PRESETS)}{nearest(str(augment), PRESETS)}")
+    return PRESETS[augment]
+
+
+def crop_box(
+    size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """A random crop of an image of that (width, height), as (left, top, right, bottom) in pixels.
+
+    >>> crop_box((100, 50), (1.0, 1.0), (1.0, 1.0), np.random.default_rng(0))  # a square of full area does not fit
+    (25, 0, 75, 50)
+    """
+    width, height = size
+    log_ratio = np.log(ratio)
+    for _ in range(_TRIES):
+        area = rng.uniform(*scale) * width * height
+        aspect = math.exp(rng.uniform(*log_ratio))
+        crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            left = int(rng.integers(width - crop_width + 1))
+            top = int(rng.integers(height - crop_height + 1))
+            return left, top, left + crop_width, top + crop_height
+    crop_width = min(width, max(1, round(height * ratio[1])))
+    crop_height = min(height, max(1, round(width / ratio[0])))
+    left, top = (width - crop_width) // 2, (height - crop_height) // 2
+    return left, top, left + crop_width, top + crop_height

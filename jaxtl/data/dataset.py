@@ -1,0 +1,184 @@
+"""A data set ready for a network: sources, classes, preprocessing, augmentation, and the batches they give."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import numpy as np
+from PIL import Image
+
+from jaxtl.data.augment import Augment
+from jaxtl.data.memory import Memory
+from jaxtl.data.pipeline import Batch, Example, ordered_batches, shuffled_batches
+from jaxtl.data.preprocess import Preprocess
+from jaxtl.data.sources import Source, counts
+from jaxtl.errors import InputError
+
+PREPARED_BYTES = 512 * 2**20  # evaluation pixels kept per split
+DECODED_BYTES = 2**30  # decoded training images kept
+_CLASSES_SHOWN = 10
+
+
+class Data:
+    """Training and validation images for one network; `jaxtl.open_data` makes it.
+
+    Images that were decoded once are kept in memory while there is room: of each split up to 512 MB of evaluation
+    pixels, and up to 1 GB of decoded training images. The pixels are the same either way.
+
+    Args:
+        name: what it was opened from, for people.
+        classes: class names; labels are positions in it.
+        train: training images.
+        val: validation images.
+        preprocess: of the network's weights.
+        augment: random changes of training images.
+        split: where the two parts come from, for people.
+        notes: what was noticed on opening, for people.
+        threads: how many batches are prepared at the same time. The batches don't depend on it.
+
+    >>> from jaxtl.data.open import open_data
+    >>> data = open_data("digits", Preprocess(size=8, mean=(0.5,), std=(0.5,), crop_pct=1.0))
+    >>> batch = next(data.train_batches(32))
+    >>> batch["image"].shape, batch["image"].dtype, batch["label"].dtype
+    ((32, 8, 8, 1), dtype('uint8'), dtype('int32'))
+    >>> data.steps_per_epoch(32)
+    44
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        classes: tuple[str, ...],
+        train: Source,
+        val: Source,
+        preprocess: Preprocess,
+        augment: Augment,
+        split: str,
+        notes: tuple[str, ...] = (),
+        threads: int | None = None,
+    ) -> None:
+        self.name = name
+        self.classes = classes
+        self.train = train
+        self.val = val
+        self.preprocess = preprocess
+        self.augment = augment
+        self.split = split
+        self.notes = notes
+        self.threads = min(16, os.cpu_count() or 1) if threads is None else threads
+        self._prepared = {
+            name: Memory(functools.partial(self._prepare, source), lambda pixels: pixels.nbytes, PREPARED_BYTES)
+            for name, source in self._splits().items()
+        }
+        self._decoded = Memory(lambda index: train[index][0], _decoded_bytes, DECODED_BYTES)
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Batches in an epoch: the last partial batch is dropped, and shuffling brings its images back later."""
+        return len(self.train) // self._train_batch_size(batch_size)
+
+    def train_batches(self, batch_size: int, seed: int = 0, start: int = 0) -> Iterator[Batch]:
+        """Endless augmented training batches, shuffled anew in every epoch.
+
+        The batch of step k is a function of (seed, k) alone: not of the number of threads, and not of where the
+        iterator began. A training set smaller than the batch size is taken whole in every step. Call ``close()`` on
+        the iterator, or drop it, to end its threads.
+
+        Args:
+            batch_size: images per batch.
+            seed: of order and augmentation, 0 to 2**32 - 1.
+            start: the step to continue at; the batches before it are not loaded.
+
+        Returns:
+            an iterator of ``{"image": uint8 (batch, height, width, channels), "label": int32 (batch,)}``.
+        """
+        return shuffled_batches(
+            self._augmented if self.augment.is_random else lambda index, rng: self._evaluated("train", index),
+            len(self.train),
+            self._train_batch_size(batch_size),
+            seed=seed,
+            start=start,
+            threads=self.threads,
+        )
+
+    def eval_batches(self, batch_size: int, split: str = "val") -> Iterator[Batch]:
+        """The whole split once, in order, with the evaluation preprocessing.
+
+        Args:
+            batch_size: images per batch; the last batch is filled up with zeros.
+            split: ``"val"`` or ``"train"``.
+
+        Returns:
+            an iterator of ``{"image", "label", "mask": bool (batch,)}``; mask is False for the filling.
+        """
+        if split not in self._splits():
+            raise InputError(f"split must be 'train' or 'val', not '{split}'")
+        _check_batch_size(batch_size)
+        load = functools.partial(self._evaluated, split)
+        return ordered_batches(load, len(self._splits()[split]), batch_size, threads=self.threads)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that change with the images, their split and labels, the preprocessing or the augmentation.
+
+        Of image files the names and the sizes in bytes count, of digits the pixels. Two runs with the same fingerprint,
+        seed and batch size see the same batches.
+        """
+        digest = hashlib.sha256()
+        settings = {"classes": self.classes, "preprocess": self.preprocess.to_dict(), "augment": asdict(self.augment)}
+        digest.update(json.dumps(settings, sort_keys=True).encode())
+        for name, source in self._splits().items():
+            for index, label in enumerate(source.labels):
+                digest.update(f"{name}\t{source.identity(index)}\t{label}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def describe(self) -> str:
+        """One line for people: what it is, how many images of each class, where the split comes from, and notes."""
+        height, width = self.preprocess.size
+        parts = [
+            f"{self.name}: {len(self.train)} train + {len(self.val)} val images ({self.split})",
+            f"{len(self.classes)} classes: {self._class_counts()}",
+            f"{height}x{width}x{self.preprocess.channels} {self.preprocess.interpolation}",
+            *self.notes,
+        ]
+        return "; ".join(parts)
+
+    def __repr__(self) -> str:
+        return f"Data({self.describe()})"
+
+    def _class_counts(self) -> str:
+        train, val = counts(self.train.labels, self.classes), counts(self.val.labels, self.classes)
+        if len(self.classes) > _CLASSES_SHOWN:
+            return f"{min(train.values())}-{max(train.values())} train images in each"
+        return ", ".join(f"{name} {train[name]}+{val[name]}" for name in self.classes)
+
+    def _splits(self) -> dict[str, Source]:
+        return {"train": self.train, "val": self.val}
+
+    def _train_batch_size(self, batch_size: int) -> int:
+        _check_batch_size(batch_size)
+        return min(batch_size, len(self.train))
+
+    def _prepare(self, source: Source, index: int) -> np.ndarray:
+        return self.preprocess(source[index][0])
+
+    def _evaluated(self, split: str, index: int) -> Example:
+        return {"image": self._prepared[split](index), "label": self._splits()[split].labels[index]}
+
+    def _augmented(self, index: int, rng: np.random.Generator) -> Example:
+        pixels = self.augment(self._decoded(index), self.preprocess, rng)
+        return {"image": pixels, "label": self.train.labels[index]}
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise InputError(f"batch size must be at least 1, not {batch_size}")
+
+
+def _decoded_bytes(image: Image.Image) -> int:
+    return image.width * image.height * (1 if image.mode == "L" else 4)  # PIL pads RGB pixels to four bytes

@@ -1,0 +1,76 @@
+"""Image files and PIL images of any mode, made upright 8-bit images with one or three channels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from jaxtl.errors import InputError
+
+# compared in lower case
+EXTENSIONS = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+
+
+def read_image(path: str | Path, channels: int = 3) -> Image.Image:
+    """Reads an image file, turns it upright by its EXIF orientation and converts it as `convert` does.
+
+    Torchvision's ``ImageFolder`` leaves a photograph lying on its side when only its EXIF tag says which way is up;
+    here it is turned.
+
+    Raises:
+        InputError: the file is missing, empty, truncated or no image.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "red.png"
+    >>> Image.new("RGB", (4, 3), "red").save(path)
+    >>> read_image(path).size, read_image(path, channels=1).mode
+    ((4, 3), 'L')
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+    except FileNotFoundError:
+        raise InputError(f"image file '{path}' does not exist") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        empty = Path(path).is_file() and Path(path).stat().st_size == 0
+        reason = "the file is empty" if empty else str(error)
+        raise InputError(f"cannot read image file '{path}' ({reason}): replace it or delete it") from error
+    try:
+        return convert(image, channels)
+    except InputError as error:
+        raise InputError(f"image file '{path}': {error}") from None
+
+
+def convert(image: Image.Image, channels: int) -> Image.Image:
+    """The image in mode "RGB" (three channels) or "L" (one channel).
+
+    What is transparent (RGBA, LA, PA, a palette with a transparent colour) is laid over white. 16-bit greyscale keeps
+    its upper eight bits, where PIL's own conversion may clip.
+
+    Raises:
+        InputError: for floating-point images, whose range nobody knows, and for other numbers of channels.
+
+    >>> convert(Image.new("RGBA", (1, 1), (0, 0, 0, 0)), 3).getpixel((0, 0))
+    (255, 255, 255)
+    """
+    if channels not in (1, 3):
+        raise InputError(f"an image can be given 1 or 3 channels, not {channels}: pass arrays for other numbers")
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode == mode and "transparency" not in image.info:
+        return image
+    if image.mode == "F":
+        raise InputError("floating-point pixels have no known range: save it as an 8-bit or 16-bit image")
+    if image.mode.startswith("I"):
+        wide = np.asarray(image)
+        if wide.min() < 0 or wide.max() > 0xFFFF:
+            raise InputError("pixels of more than 16 bits: save it as an 8-bit or 16-bit image")
+        image = Image.fromarray((wide >> 8).astype(np.uint8))
+    elif image.has_transparency_data:
+        overlay = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", overlay.size, "white"), overlay)
+    return image.convert("RGB").convert(mode)

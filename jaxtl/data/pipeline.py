@@ -1,0 +1,95 @@
+"""Batches from examples: order, randomness and threads, by Grain."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from jaxtl.errors import InputError
+
+Example = dict[str, np.ndarray]
+Batch = dict[str, np.ndarray]
+_ENDLESS = 2**62  # examples
+
+
+def shuffled_batches(
+    load: Callable[[int, np.random.Generator], Example],
+    count: int,
+    batch_size: int,
+    *,
+    seed: int,
+    start: int,
+    threads: int,
+) -> Iterator[Batch]:
+    """Endless batches, shuffled anew in every epoch; the last partial batch of an epoch is dropped.
+
+    Batch k is a function of (seed, k): the generator that `load` gets is made from the seed and the example's
+    position in the endless order, whatever the number of threads. Starting at batch k skips the others without
+    loading them.
+
+    Args:
+        load: from an example's index and a generator to its arrays; called from several threads.
+        count: how many examples there are, at least `batch_size`.
+        batch_size: examples per batch.
+        seed: 0 to 2**32 - 1.
+        start: the batch to begin with, from 0.
+        threads: how many batches are made at the same time; 0 makes them when they are asked for.
+    """
+    import grain
+
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed must be between 0 and {2**32 - 1}, not {seed}")
+    if start < 0:
+        raise InputError(f"start must be a step of at least 0, not {start}")
+    per_epoch = count // batch_size * batch_size
+
+    # Grain's own shuffle takes milliseconds per example for sets of less than a few hundred.
+    @functools.lru_cache(maxsize=3)
+    def order(epoch: int) -> np.ndarray:
+        return np.random.default_rng((seed, epoch)).permutation(count)
+
+    def load_at(position: int, rng: np.random.Generator) -> Example:
+        epoch, place = divmod(position, per_epoch)
+        return load(int(order(epoch)[place]), rng)
+
+    batches = grain.MapDataset.range(_ENDLESS).seed(seed).random_map(load_at).batch(batch_size)
+    return _iterate(batches[start:], threads)
+
+
+def ordered_batches(load: Callable[[int], Example], count: int, batch_size: int, *, threads: int) -> Iterator[Batch]:
+    """All examples once, in order; the last batch is filled up with zeros, and ``mask`` is False there.
+
+    Args:
+        load: from an example's index to its arrays; called from several threads.
+        count: how many examples there are.
+        batch_size: examples per batch.
+        threads: how many batches are made at the same time; 0 makes them when they are asked for.
+    """
+    import grain
+
+    batches = grain.MapDataset.range(count).map(load).batch(batch_size)
+    return _iterate(batches.map(lambda batch: _padded(batch, batch_size)), threads)
+
+
+def _padded(batch: Batch, batch_size: int) -> Batch:
+    filled = len(next(iter(batch.values())))
+    mask = np.arange(batch_size) < filled
+    if filled == batch_size:
+        return {**batch, "mask": mask}
+    missing = batch_size - filled
+    padded = {key: np.pad(value, [(0, missing)] + [(0, 0)] * (value.ndim - 1)) for key, value in batch.items()}
+    return {**padded, "mask": mask}
+
+
+def _iterate(batches, threads: int) -> Iterator[Batch]:
+    """Closing the iterator, or letting go of it, ends its threads."""
+    import grain
+
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2 if threads else 0)
+    iterator = iter(batches.to_iter_dataset(options))
+    try:
+        yield from iterator
+    finally:
+        iterator.close()

@@ -1,0 +1,179 @@
+"""What an optimizer does to a model, stage by stage, before the first step."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtl.finetune.batch_norm import modes_of
+from jaxtl.finetune.labels import FROZEN, by_group
+from jaxtl.finetune.optimizer import Optimizer
+from jaxtl.model import Model
+from jaxtl.trees import flatten, unflatten
+
+
+@dataclass(frozen=True)
+class Row:
+    """One group within one stage.
+
+    Attributes:
+        rate: size of the first update for a gradient of 1, as measured; with a schedule that is known, its peak.
+        decay: weight decay over the rate, as measured: (smallest, largest) over the row's parameters.
+        batch_norms: how many BatchNorms adapt, and how many keep their stored statistics.
+        parameters: how many numbers.
+        bytes: of the parameters.
+        optimizer_bytes: of the optimizer's state for them.
+    """
+
+    stage: str
+    group: str
+    rate: float | None
+    decay: tuple[float, float] | None
+    batch_norms: tuple[int, int]
+    parameters: int
+    bytes: int
+    optimizer_bytes: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """``explain``'s answer: rows as data, and a table as text."""
+
+    model: str
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def trained(self) -> int:
+        """Number of trained parameters."""
+        return sum(row.parameters for row in self.rows if row.group != FROZEN)
+
+    def __str__(self) -> str:
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        total = sum(row.parameters for row in self.rows)
+        table = Table(title=f"{self.model}: trains {self.trained:,} of {total:,} parameters", box=box.SIMPLE_HEAD)
+        for column in ("stage", "group", "rate", "weight decay", "BatchNorm"):
+            table.add_column(column)
+        for column in ("parameters", "MB", "optimizer MB"):
+            table.add_column(column, justify="right")
+        for row in self.rows:
+            table.add_row(
+                row.stage,
+                row.group,
+                "-" if row.rate is None else f"{row.rate:.3g}",
+                _decay_text(row.decay),
+                _norm_text(*row.batch_norms),
+                f"{row.parameters:,}",
+                f"{row.bytes / 1e6:.2f}",
+                f"{row.optimizer_bytes / 1e6:.2f}",
+            )
+        text = io.StringIO()
+        Console(file=text, width=110).print(table)
+        return "\n".join(line.rstrip() for line in [*text.getvalue().splitlines(), *self.notes]).strip("\n")
+
+
+def explain(model: Model, optimizer: Optimizer) -> Explanation:
+    """The whole decision as a table: per stage its group, rate, weight decay, BatchNorm mode, counts and bytes.
+
+    Rates and weight decays are not read off settings but measured: each group's transform gets a gradient of 1 and a
+    parameter of 0, and the other way round. Where a recipe's schedule is known the rate is its peak.
+
+    Raises:
+        InputError: labels and transforms that do not fit together.
+
+    >>> import jaxtl, optax
+    >>> model = jaxtl.load("cifar_resnet20", weights=None)
+    >>> head = lambda path, leaf: "fast" if path.startswith("fc") else "frozen"
+    >>> explanation = explain(model, jaxtl.multi_transform({"fast": optax.adamw(1e-3, weight_decay=0.1)}, head))
+    >>> row = explanation.rows[-1]
+    >>> row.stage, row.group, round(row.rate, 6), round(row.decay[0], 3)
+    ('fc', 'fast', 0.001, 0.1)
+    """
+    groups = optimizer.groups(model.params)
+    params = flatten(model.params)
+    adapt = modes_of(model.graph, groups).adapt
+    rates, decays = _measured(optimizer, groups, params)
+    state_bytes = _state_bytes(optimizer, groups, params)
+    members: dict[tuple[str, str], list[str]] = {}
+    for path in sorted(params, key=lambda path: model.stages.index(model.graph.stage_of(path))):
+        members.setdefault((model.graph.stage_of(path), groups[path]), []).append(path)
+    rows = []
+    for (stage, group), paths in members.items():
+        norms = [norm for norm in model.graph.batch_norms if f"{norm}.scale" in paths]
+        moving = sum(norm in adapt for norm in norms)
+        known = [decays[path] for path in paths if decays.get(path) is not None]
+        rows.append(
+            Row(
+                stage=stage,
+                group=group,
+                rate=rates.get(group),
+                decay=(min(known), max(known)) if known else None,
+                batch_norms=(moving, len(norms) - moving),
+                parameters=sum(params[path].size for path in paths),
+                bytes=sum(params[path].nbytes for path in paths),
+                optimizer_bytes=sum(state_bytes.get(path, 0) for path in paths),
+            )
+        )
+    return Explanation(model.name, tuple(rows), model.notes)
+
+
+def _measured(
+    optimizer: Optimizer, groups: dict[str, str], params: dict[str, Any]
+) -> tuple[dict[str, float], dict[str, float | None]]:
+    """The rate of each group, and the weight decay of each path relative to that rate."""
+    rates: dict[str, float] = {}
+    decays: dict[str, float | None] = {}
+    for group, transform in optimizer.transforms.items():
+        paths = by_group(groups)[group]
+        ones = unflatten({path: jnp.ones((1,) * params[path].ndim) for path in paths})
+        zeros = jax.tree.map(jnp.zeros_like, ones)
+
+        def first_update(gradient: Any, value: Any, transform: Any = transform) -> Any:
+            return transform.update(gradient, transform.init(value), value)[0]
+
+        pull = flatten(jax.device_get(jax.jit(first_update)(ones, zeros)))
+        decay = flatten(jax.device_get(jax.jit(first_update)(zeros, ones)))
+        first = max(float(np.abs(update).max()) for update in pull.values())
+        known = optimizer.rates.get(group)
+        rates[group] = first if known is None else _peak(known)
+        for path in paths:
+            decays[path] = float(np.abs(decay[path]).max()) / first if first else None
+    return rates, decays
+
+
+def _peak(rate: Any, horizon: int = 100_000) -> float:
+    steps = np.unique(np.geomspace(1, horizon, 4000).astype(int)) - 1
+    return float(jnp.max(jax.vmap(rate)(jnp.asarray(steps))))
+
+
+def _state_bytes(optimizer: Optimizer, groups: dict[str, str], params: dict[str, Any]) -> dict[str, int]:
+    """Bytes of the optimizer's state by parameter path."""
+    trained = unflatten({path: params[path] for path in params if groups[path] != FROZEN})
+    state = jax.eval_shape(optimizer.init, trained)
+    found: dict[str, int] = {}
+    for keys, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
+        names = [str(key.key) for key in keys if isinstance(key, jax.tree_util.DictKey)]
+        path = next((".".join(names[i:]) for i in range(len(names)) if ".".join(names[i:]) in params), None)
+        if path is not None:
+            found[path] = found.get(path, 0) + leaf.size * leaf.dtype.itemsize
+    return found
+
+
+def _decay_text(decay: tuple[float, float] | None) -> str:
+    if decay is None:
+        return "-"
+    low, high = (f"{value:.3g}" for value in decay)
+    return low if low == high else f"{high} ({low} on norms, biases)"
+
+
+def _norm_text(adapting: int, stored: int) -> str:
+    parts = [f"{count} {mode}" for count, mode in ((adapting, "adapt"), (stored, "frozen")) if count]
+    return ", ".join(parts) or "-"

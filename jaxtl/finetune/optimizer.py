@@ -1,0 +1,105 @@
+"""One transform per group of parameters, on top of ``optax.multi_transform``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxtl.errors import InputError
+from jaxtl.finetune.labels import FROZEN, Label, by_group, groups_of, some_paths
+from jaxtl.trees import map_with_path
+
+
+class Optimizer(optax.GradientTransformationExtraArgs):
+    """An optax transformation that knows its groups: use it wherever optax takes one.
+
+    Attributes:
+        label: the label function.
+        transforms: the transform of each trained group.
+        rates: each group's rate as a function of the step, where it is known (recipes set it); else empty.
+    """
+
+    label: Label
+    transforms: dict[str, optax.GradientTransformation]
+    rates: dict[str, optax.Schedule]
+
+    def groups(self, params: Mapping[str, Any]) -> dict[str, str]:
+        """The group of each parameter, by path, checked against the transforms.
+
+        Raises:
+            InputError: a group without a transform, a transform that no path uses, a label that is no name. All
+                of them are listed, with their paths.
+        """
+        groups = groups_of(params, self.label)
+        paths = by_group(groups)
+        problems = [
+            f"no transform for the group {group!r}, which the label function gives to {some_paths(members)}"
+            for group, members in paths.items()
+            if group != FROZEN and group not in self.transforms
+        ]
+        problems += [
+            f"no parameter is in the group {group!r}, which has a transform; the groups in use are "
+            f"{', '.join(map(repr, paths))} (the paths begin with {some_paths(sorted({p.split('.')[0] for p in groups}), 12)})"
+            for group in self.transforms
+            if group not in paths
+        ]
+        if problems:
+            raise InputError("the label function and the transforms do not fit together: " + "; ".join(problems))
+        return groups
+
+
+def multi_transform(
+    transforms: Mapping[str, optax.GradientTransformation], label: Label, *, clip_norm: float | None = None
+) -> Optimizer:
+    """One transform per group; parameters labelled ``"frozen"`` get no update and hold no optimizer memory.
+
+    Args:
+        transforms: group -> any optax transformation. ``"frozen"`` needs none; ``optax.set_to_zero()`` is accepted.
+        label: ``label(path, leaf) -> group``, with paths like ``"layer4.2.conv3.kernel"``.
+        clip_norm: limit of the global norm of the trained parameters' gradients; frozen ones do not count.
+
+    Raises:
+        InputError: a transform for ``"frozen"`` that would move parameters. Whatever else does not fit is said by
+            ``init``, ``jaxtl.TrainState.create`` and ``jaxtl.make_train_step``, which see the parameters.
+
+    >>> import jax.numpy as jnp, optax
+    >>> optimizer = multi_transform({"fast": optax.sgd(0.1)}, lambda path, _: "fast" if "fc" in path else "frozen")
+    >>> params = {"conv1": {"kernel": jnp.ones(2)}, "fc": {"bias": jnp.ones(2)}}
+    >>> updates, _ = optimizer.update(params, optimizer.init(params), params)
+    >>> updates["conv1"]["kernel"].tolist(), [round(float(u), 3) for u in updates["fc"]["bias"]]
+    ([0.0, 0.0], [-0.1, -0.1])
+    """
+    trained = {group: transform for group, transform in transforms.items() if group != FROZEN}
+    if FROZEN in transforms and not _does_nothing(transforms[FROZEN]):
+        raise InputError(
+            'the group "frozen" is never updated, and the transform given for it would update it; '
+            "remove it or give the group another name"
+        )
+
+    def labels(tree: Mapping[str, Any]) -> dict[str, Any]:
+        return map_with_path(lambda path, leaf: label(path, leaf), tree)
+
+    inner = optax.multi_transform({**trained, FROZEN: optax.set_to_zero()}, labels)
+    if clip_norm is not None:
+        only_trained = dict.fromkeys(trained, optax.identity()) | {FROZEN: optax.set_to_zero()}
+        inner = optax.chain(optax.multi_transform(only_trained, labels), optax.clip_by_global_norm(clip_norm), inner)
+
+    def init(params: Mapping[str, Any]) -> optax.OptState:
+        optimizer.groups(params)
+        return inner.init(params)
+
+    optimizer = Optimizer(init, optax.with_extra_args_support(inner).update)
+    optimizer.label = label
+    optimizer.transforms = trained
+    optimizer.rates = {}
+    return optimizer
+
+
+def _does_nothing(transform: optax.GradientTransformation) -> bool:
+    params = {"kernel": jnp.ones((1, 1))}
+    updates, _ = transform.update(params, transform.init(params), params)
+    return not np.any(np.asarray(updates["kernel"]))

@@ -1,0 +1,110 @@
+"""What ``jaxtl.load`` returns: a static graph, and beside it parameters and statistics as plain nested dicts."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+
+from jaxtl.data.preprocess import Preprocess
+from jaxtl.errors import InputError
+from jaxtl.models.graph import EVALUATION, Graph, Modes
+from jaxtl.trees import Tree, flatten
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["params", "batch_stats"],
+    meta_fields=["graph", "preprocess", "name", "classes", "notes", "license"],
+)
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network with its weights, as data: a pytree whose leaves are the arrays.
+
+    Attributes:
+        params: nested dict of float32 arrays, string keys; a leaf's path is timm's module name and Flax's leaf
+            name, ``layer4.2.conv3.kernel``.
+        batch_stats: nested dict of the BatchNorms' running means and variances, float32.
+        preprocess: the evaluation preprocessing that belongs to these weights.
+        graph: the architecture; shared, static, without arrays.
+        name: what was loaded, ``resnet50.a1_in1k``.
+        classes: names of the classes in the order of the logits, where they are known.
+        notes: what loading changed (a replaced head, adapted input channels, ...), one sentence each.
+        license: licence of the pretrained weights, where known.
+
+    >>> import jaxtl, numpy as np
+    >>> model = jaxtl.load("cifar_resnet20", weights=None, num_classes=3)
+    >>> model(np.zeros((2, 32, 32, 3), np.float32)).shape
+    (2, 3)
+    >>> model.features(np.zeros((2, 32, 32, 3), np.float32)).shape
+    (2, 64)
+    """
+
+    graph: Graph
+    params: Tree
+    batch_stats: Tree
+    preprocess: Preprocess
+    name: str
+    classes: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    license: str | None = None
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The ordered names of the parts, head last: ``("stem", "layer1", ..., "layer4", "fc")``."""
+        return self.graph.stages
+
+    @property
+    def num_classes(self) -> int:
+        """Size of the logits; 0 when the network ends with its features."""
+        return self.graph.network.num_classes
+
+    def __call__(self, images: Any) -> jax.Array:
+        """Logits (B, num_classes) in evaluation mode, for float images (B, H, W, C), already normalised."""
+        return self.graph.logits_jitted(self.params, self.batch_stats, self._checked(images))
+
+    def features(self, images: Any) -> jax.Array:
+        """Pooled features (B, num_features) before the head, for images as ``__call__`` takes them."""
+        return self.graph.features_jitted(self.params, self.batch_stats, self._checked(images))
+
+    def apply(
+        self,
+        params: Tree,
+        batch_stats: Tree,
+        images: jax.Array,
+        modes: Modes = EVALUATION,
+        rng: jax.Array | None = None,
+    ) -> tuple[jax.Array, Tree]:
+        """``(logits, new batch_stats)`` as a pure function of its arguments, for training loops of one's own.
+
+        ``modes`` says which BatchNorms adapt and which dropouts are active: ``jaxtl.training_modes(model, label)``.
+        """
+        return self.graph.apply(params, batch_stats, images, modes, rng)
+
+    def replace(self, **changes: Any) -> Model:
+        """The same model with other ``params``, ``batch_stats``, ``classes``, ... ."""
+        return dataclasses.replace(self, **changes)
+
+    def _checked(self, images: Any) -> Any:
+        shape = jax.numpy.shape(images)
+        channels = self.preprocess.channels
+        if len(shape) != 4 or shape[-1] != channels:
+            raise InputError(
+                f"{self.name} takes images of shape (batch, height, width, {channels}), normalised floats; got {shape}"
+            )
+        if jax.numpy.result_type(images) == jax.numpy.uint8:
+            raise InputError(
+                f"{self.name} takes normalised float images; got uint8: use jaxtl.predict for files, or "
+                "jaxtl.normalise(images, model.preprocess.mean, model.preprocess.std) first"
+            )
+        return images
+
+    def __repr__(self) -> str:
+        count = sum(leaf.size for leaf in flatten(self.params).values())
+        return (
+            f"Model({self.name}, stages={'/'.join(self.stages)}, classes={self.num_classes}, "
+            f"parameters={count:,}, input={'x'.join(map(str, self.preprocess.size))}x{self.preprocess.channels})"
+        )

@@ -1,0 +1,172 @@
+"""The static side of a model: one architecture's graph, and the functions that run it on plain dicts of arrays."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jaxtl.models import registry
+from jaxtl.models.layers import BatchNorm, Dropout, DropPath
+from jaxtl.trees import Tree, flatten
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Which modules leave evaluation mode, by module path (``"layer4.0.bn1"``).
+
+    ``adapt``: BatchNorms that use and update batch statistics. ``random``: dropout and drop path that are active.
+    Empty, the default: evaluation.
+    """
+
+    adapt: frozenset[str] = frozenset()
+    random: frozenset[str] = frozenset()
+
+
+EVALUATION = Modes()
+
+
+class Graph:
+    """An architecture without arrays. Building one computes nothing and takes milliseconds.
+
+    Args:
+        architecture: a name of ``jaxtl.models.registry``.
+        options: what ``registry.build`` takes: ``num_classes``, ``in_chans``, ``until``, ``drop_rate``, ...
+
+    >>> graph = Graph("resnet18", num_classes=5)
+    >>> graph.params["fc.kernel"].shape, graph.stages[-2:]
+    ((512, 5), ('layer4', 'fc'))
+    """
+
+    def __init__(self, architecture: str, **options: Any):
+        self.architecture = architecture
+        self.options = options
+        self.network = registry.build(architecture, **options)
+        _, params, stats, rest = nnx.split(self.network, nnx.Param, nnx.BatchStat, ...)
+        if nnx.to_pure_dict(rest):
+            raise TypeError(f"{architecture} holds variables that are neither nnx.Param nor nnx.BatchStat: {rest}")
+        self._variables = {
+            ".".join(map(str, path)): variable
+            for state in (params, stats)
+            for path, variable in nnx.to_flat_state(state)
+        }
+        self.params: dict[str, jax.ShapeDtypeStruct] = flatten(nnx.to_pure_dict(params))
+        self.batch_stats: dict[str, jax.ShapeDtypeStruct] = flatten(nnx.to_pure_dict(stats))
+        self._views: dict[Modes, nnx.GraphDef] = {}
+        self._remembered: dict[Any, Any] = {}
+
+    @staticmethod
+    @cache
+    def shared(architecture: str, **options: Any) -> Graph:
+        """The one graph with these options in this process, so that what was compiled for it serves all its models."""
+        return Graph(architecture, **options)
+
+    def remember(self, key: Any, make: Callable[[], Any]) -> Any:
+        """``make()`` the first time a key is asked for, and the same object ever after: for compiled functions."""
+        if key not in self._remembered:
+            self._remembered[key] = make()
+        return self._remembered[key]
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The ordered, named parts, head last."""
+        return tuple(self.network.stages)
+
+    @property
+    def head(self) -> str:
+        """The path prefix of the last layer's parameters."""
+        return self.network.head
+
+    @cached_property
+    def first_conv(self) -> str:
+        """Path of the kernel that sees the images."""
+        return next(
+            path for path, leaf in self.params.items() if self.stage_of(path) == self.stages[0] and leaf.ndim == 4
+        )
+
+    @cached_property
+    def batch_norms(self) -> tuple[str, ...]:
+        """Module paths of all BatchNorms."""
+        return self._modules(BatchNorm)
+
+    @cached_property
+    def random(self) -> tuple[str, ...]:
+        """Module paths of dropout and drop-path layers with a rate above zero."""
+        modules = dict(_named_modules(self.network))
+        return tuple(path for path in self._modules((Dropout, DropPath)) if modules[path].rate > 0)
+
+    def _modules(self, kind: type | tuple[type, ...]) -> tuple[str, ...]:
+        return tuple(path for path, module in _named_modules(self.network) if isinstance(module, kind))
+
+    def stage_of(self, path: str) -> str:
+        """The stage that a parameter or module path belongs to."""
+        for stage, modules in self.network.stage_modules.items():
+            if any(path == module or path.startswith(f"{module}.") for module in modules):
+                return stage
+        raise KeyError(f"{path} belongs to no stage of {self.architecture}")
+
+    def initialise(self, paths: Iterable[str], seed: int) -> dict[str, np.ndarray]:
+        """Fresh arrays for some leaves. A leaf's values depend on the seed and its own path alone."""
+        arrays = {}
+        for path in paths:
+            variable = self._variables[path]
+            generator = np.random.Generator(np.random.Philox(key=[seed, zlib.crc32(path.encode())]))
+            shape = variable.get_value().shape
+            arrays[path] = np.asarray(variable.get_metadata("init")(generator, shape), np.float32)
+        return arrays
+
+    def apply(
+        self,
+        params: Tree,
+        batch_stats: Tree,
+        images: jax.Array,
+        modes: Modes = EVALUATION,
+        rng: jax.Array | None = None,
+    ) -> tuple[jax.Array, Tree]:
+        """Logits (B, classes) and the new statistics, for images (B, H, W, C), already normalised.
+
+        A pure function: differentiable, and fit for ``jax.jit``, ``jax.vmap`` and ``jax.lax.scan``.
+        ``rng`` is needed only where ``modes.random`` names a module.
+        """
+        network = nnx.merge(self._view(modes), params, batch_stats)
+        logits = network(images, rngs=None if rng is None else nnx.Rngs(rng))
+        return logits, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)) if modes.adapt else batch_stats
+
+    def features(self, params: Tree, batch_stats: Tree, images: jax.Array) -> jax.Array:
+        """Pooled features (B, num_features) before the head, in evaluation mode."""
+        return nnx.merge(self._view(EVALUATION), params, batch_stats).features(images)
+
+    @cached_property
+    def logits_jitted(self) -> Any:
+        """``(params, batch_stats, images) -> logits`` in evaluation mode, compiled once per input shape."""
+        return jax.jit(lambda params, batch_stats, images: self.apply(params, batch_stats, images)[0])
+
+    @cached_property
+    def features_jitted(self) -> Any:
+        """``features``, compiled once per input shape."""
+        return jax.jit(self.features)
+
+    def _view(self, modes: Modes) -> nnx.GraphDef:
+        if modes not in self._views:
+            view = _view(self.network, modes.adapt, BatchNorm, use_running_average=False)
+            view = _view(view, modes.random, (Dropout, DropPath), deterministic=False)
+            self._views[modes] = nnx.graphdef(view)
+        return self._views[modes]
+
+
+def _view(network: nnx.Module, paths: frozenset[str], kind: Any, **mode: bool) -> nnx.Module:
+    if not paths:
+        return network
+    return nnx.view(
+        network, only=lambda path, module: isinstance(module, kind) and ".".join(map(str, path)) in paths, **mode
+    )
+
+
+def _named_modules(network: nnx.Module) -> list[tuple[str, nnx.Module]]:
+    return [(".".join(map(str, path)), module) for path, module in nnx.iter_modules(network)]

@@ -1,0 +1,254 @@
+"""The layers that architectures are made of, with PyTorch's semantics on NHWC arrays.
+
+Building a layer computes nothing: its variables hold shapes (``jax.ShapeDtypeStruct``) and, in their metadata, the
+initialiser that fills them. Layers start in evaluation mode; ``flax.nnx.view`` gives a copy in another one:
+``nnx.view(network, use_running_average=False, deterministic=False)``.
+
+All are called ``(x, rngs=None)`` and compute in the dtype of ``x``: parameters are cast to it, except in normalisation,
+whose statistics are never below float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxtl.errors import InputError, nearest
+from jaxtl.models import init
+from jaxtl.models.convolution import conv
+
+Init = Callable[..., object]
+
+
+def param(shape: tuple[int, ...], initialiser: Init) -> nnx.Param:
+    """A parameter that knows its shape and how it starts, and holds no array yet.
+
+    >>> weight = param((3, 3), init.zeros)
+    >>> weight.shape, weight.get_metadata()["init"] is init.zeros
+    ((3, 3), True)
+    """
+    return nnx.Param(jax.ShapeDtypeStruct(shape, jnp.float32), init=initialiser)
+
+
+def stat(shape: tuple[int, ...], initialiser: Init) -> nnx.BatchStat:
+    """A running statistic, as abstract as ``param``."""
+    return nnx.BatchStat(jax.ShapeDtypeStruct(shape, jnp.float32), init=initialiser)
+
+
+class Stack(nnx.Module):
+    """Modules in order, under the keys ``"0"``, ``"1"``, ... as in a torch ``Sequential``.
+
+    >>> sorted(nnx.to_pure_dict(nnx.state(Stack(Linear(3, 4), Activation("relu"), Linear(4, 2)))))
+    ['0', '2']
+    """
+
+    def __init__(self, *modules: nnx.Module):
+        self.length = len(modules)
+        for i, module in enumerate(modules):
+            setattr(self, str(i), module)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        for i in range(self.length):
+            x = getattr(self, str(i))(x, rngs)
+        return x
+
+
+class Conv(nnx.Module):
+    """2-d convolution with square kernels; torch's arguments, kernel (height, width, in / groups, out)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        kernel_init: Init = init.kaiming_normal,
+    ):
+        fan_in = kernel_size * kernel_size * in_channels // groups
+        self.kernel = param((kernel_size, kernel_size, in_channels // groups, out_channels), kernel_init)
+        self.bias = param((out_channels,), init.FanInUniform(fan_in)) if bias else None
+        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        kernel = self.kernel[...].astype(x.dtype)
+        y = conv(x, kernel, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups)
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+class Linear(nnx.Module):
+    """Affine map of the last axis, kernel (in, out)."""
+
+    def __init__(self, in_features: int, out_features: int, *, bias: bool = True):
+        uniform = init.FanInUniform(in_features)
+        self.kernel = param((in_features, out_features), uniform)
+        self.bias = param((out_features,), uniform) if bias else None
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        y = x @ self.kernel[...].astype(x.dtype)
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation as torch computes it.
+
+    With ``use_running_average`` (the default) it uses the stored statistics and leaves them alone. Without, it uses the
+    batch's and moves the stored ones: ``running = (1 - momentum) * running + momentum * batch``, where the variance
+    stored is the unbiased one. The variance takes two passes, at least in float32, so a large mean does not drown it.
+
+    Ioffe and Szegedy, https://arxiv.org/abs/1502.03167.
+
+    Raises:
+        InputError: on a batch with one value a channel, which has no variance.
+    """
+
+    def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1, scale_init: Init = init.ones):
+        self.scale = param((channels,), scale_init)
+        self.bias = param((channels,), init.zeros)
+        self.mean = stat((channels,), init.zeros)
+        self.var = stat((channels,), init.ones)
+        self.eps, self.momentum = eps, momentum
+        self.use_running_average = True
+
+    def set_view(self, use_running_average: bool | None = None) -> None:
+        if use_running_average is not None:
+            self.use_running_average = use_running_average
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        mean, var = (self.mean[...], self.var[...]) if self.use_running_average else self._update(wide)
+        factor = self.scale[...] * jax.lax.rsqrt(var + self.eps)
+        return ((wide - mean) * factor + self.bias[...]).astype(x.dtype)
+
+    def _update(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        count = x.size // x.shape[-1]
+        if count < 2:
+            raise InputError(
+                f"BatchNorm got an input of shape {x.shape} and has one value per channel to take statistics of; "
+                "use more or larger images, or the stored statistics"
+            )
+        axes = tuple(range(x.ndim - 1))
+        mean = x.mean(axes)
+        var = jnp.square(x - mean).mean(axes)
+        for running, batch in ((self.mean, mean), (self.var, var * (count / (count - 1)))):
+            moved = (1 - self.momentum) * running[...] + self.momentum * batch
+            running[...] = moved.astype(running.dtype)
+        return mean, var
+
+
+class GroupNorm(nnx.Module):
+    """Normalises each image over groups of channels and all positions; the same in training and evaluation.
+
+    Wu and He, https://arxiv.org/abs/1803.08494.
+    """
+
+    def __init__(self, channels: int, *, groups: int = 32, eps: float = 1e-5, scale_init: Init = init.ones):
+        self.scale = param((channels,), scale_init)
+        self.bias = param((channels,), init.zeros)
+        self.groups, self.eps = groups, eps
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        grouped = wide.reshape(x.shape[0], -1, self.groups, x.shape[-1] // self.groups)
+        centred = grouped - grouped.mean((1, 3), keepdims=True)
+        var = jnp.square(centred).mean((1, 3), keepdims=True)
+        normal = (centred * jax.lax.rsqrt(var + self.eps)).reshape(x.shape)
+        return (normal * self.scale[...] + self.bias[...]).astype(x.dtype)
+
+
+class _Drop(nnx.Module):
+    """What dropout and stochastic depth share: a rate, a mode, and a mask that keeps the expectation."""
+
+    def __init__(self, rate: float):
+        self.rate = rate
+        self.deterministic = True
+
+    def set_view(self, rate: float | None = None, deterministic: bool | None = None) -> None:
+        if rate is not None:
+            self.rate = rate
+        if deterministic is not None:
+            self.deterministic = deterministic
+
+    def mask_shape(self, x: jax.Array) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        if self.deterministic or self.rate == 0:
+            return x
+        if rngs is None:
+            raise InputError(
+                f"{type(self).__name__} with rate {self.rate} is in training mode and got no random numbers; "
+                "call the network with rngs=nnx.Rngs(dropout=key), or view it with deterministic=True"
+            )
+        keep = 1 - self.rate
+        mask = jax.random.bernoulli(rngs.dropout(), keep, self.mask_shape(x))
+        return jnp.where(mask, x / keep, jnp.zeros_like(x)) if keep > 0 else jnp.zeros_like(x)
+
+
+class Dropout(_Drop):
+    """Zeroes single values with probability ``rate`` in training, scaling the rest by ``1 / (1 - rate)``.
+
+    >>> training = nnx.view(Dropout(0.5), deterministic=False)
+    >>> y = training(jnp.ones((100, 100)), nnx.Rngs(dropout=0))
+    >>> bool(abs(y.mean() - 1) < 0.05), sorted(set(y.ravel().tolist()))
+    (True, [0.0, 2.0])
+    """
+
+    def mask_shape(self, x: jax.Array) -> tuple[int, ...]:
+        return x.shape
+
+
+class DropPath(_Drop):
+    """Stochastic depth: zeroes a residual branch for whole images with probability ``rate`` in training.
+
+    Huang et al., https://arxiv.org/abs/1603.09382.
+    """
+
+    def mask_shape(self, x: jax.Array) -> tuple[int, ...]:
+        return (x.shape[0],) + (1,) * (x.ndim - 1)
+
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "elu": jax.nn.elu,
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu_tanh": partial(jax.nn.gelu, approximate=True),
+    "hard_sigmoid": jax.nn.hard_sigmoid,
+    "hard_swish": jax.nn.hard_swish,
+    "leaky_relu": jax.nn.leaky_relu,
+    "mish": jax.nn.mish,
+    "relu": jax.nn.relu,
+    "relu6": jax.nn.relu6,
+    "sigmoid": jax.nn.sigmoid,
+    "silu": jax.nn.silu,
+    "tanh": jnp.tanh,
+}
+"""Activation functions by timm's names; ``gelu`` is the exact one."""
+
+
+class Activation(nnx.Module):
+    """An activation by name (``ACTIVATIONS``).
+
+    Raises:
+        InputError: for an unknown name.
+
+    >>> Activation("relu")(jnp.array([-1.0, 2.0])).tolist()
+    [0.0, 2.0]
+    """
+
+    def __init__(self, name: str):
+        if name not in ACTIVATIONS:
+            raise InputError(
+                f"no activation is called {name!r}{nearest(name, ACTIVATIONS)}; there are {', '.join(ACTIVATIONS)}"
+            )
+        self.name = name
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return ACTIVATIONS[self.name](x)

@@ -1,0 +1,97 @@
+"""Architectures by name. An architecture is data: a family's class and the keywords it is built with."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtl.errors import InputError, nearest
+from jaxtl.models.network import Network
+
+_FAMILIES = ("cifar_resnet", "resnet")  # files beside this one, each with its table
+
+
+@dataclass(frozen=True)
+class Architecture:
+    family: type[Network]
+    options: Mapping[str, Any]
+
+
+_architectures: dict[str, Architecture] = {}
+
+
+def register(family: type[Network], table: Mapping[str, Mapping[str, Any]]) -> None:
+    """Adds architectures: name -> keywords for ``family``. A name that is taken raises ``ValueError``."""
+    for name, options in table.items():
+        if name in _architectures:
+            raise ValueError(f"an architecture called {name!r} is registered already")
+        _architectures[name] = Architecture(family, options)
+
+
+@functools.cache
+def _load_families() -> None:
+    for family in _FAMILIES:
+        importlib.import_module(f"jaxtl.models.{family}")
+
+
+def names() -> list[str]:
+    """All architectures that ``build`` knows, sorted.
+
+    >>> "resnet50" in names()
+    True
+    """
+    _load_families()
+    return sorted(_architectures)
+
+
+def build(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    in_chans: int = 3,
+    until: str | None = None,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    **overrides: Any,
+) -> Network:
+    """An abstract network: variables hold shapes, nothing is computed or allocated. It is in evaluation mode.
+
+    Args:
+        name: the architecture, by timm's name.
+        num_classes: width of the head; ``None``: what the architecture was made for; 0: no head, pooled features.
+        in_chans: channels of the images.
+        until: the last stage before the head; ``None``: all stages.
+        drop_rate: dropout before the head, in training.
+        drop_path_rate: stochastic depth of the last block, in training; earlier blocks have linearly less.
+        overrides: further keywords of the family, e.g. ``output_stride=16`` or ``act_layer="silu"`` for ResNets.
+
+    Raises:
+        InputError: for an unknown architecture, option or stage, with what there is instead.
+
+    >>> network = build("resnet18", num_classes=5, until="layer3")
+    >>> network.stages, network.num_features
+    (('stem', 'layer1', 'layer2', 'layer3', 'fc'), 256)
+    """
+    _load_families()
+    if name not in _architectures:
+        raise InputError(
+            f"no architecture is called {name!r}{nearest(name, _architectures) or '; jaxtl list shows all'}"
+        )
+    architecture = _architectures[name]
+    _check_options(name, architecture, overrides)
+    options = {**architecture.options, **overrides, "in_chans": in_chans, "until": until}
+    options |= {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
+    if num_classes is not None:
+        options["num_classes"] = num_classes
+    return architecture.family(**options)
+
+
+def _check_options(name: str, architecture: Architecture, overrides: Mapping[str, Any]) -> None:
+    known = list(inspect.signature(architecture.family.__init__).parameters)[1:]
+    unknown = [f"{option!r}{nearest(option, known)}" for option in overrides if option not in known]
+    if unknown:
+        raise InputError(f"{name} has no option {', '.join(unknown)}; its options are {', '.join(known)}")

@@ -1,0 +1,90 @@
+"""`config.json`, the file beside the weights that says which network they belong to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxtl.errors import InputError
+
+_OWN_FIELDS = ("architecture", "num_features", "pretrained_cfg", "model_args", "label_names")
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """Reads and checks the `config.json` of a model folder, as timm and jaxtl write it.
+
+    Args:
+        folder: The folder that holds `config.json` (`hub.fetch` returns one).
+
+    Returns:
+        The whole file as a dict. These keys are always there: `architecture` (str), `num_classes` (int, 0 for a network
+        without a head), `pretrained_cfg` (dict), `model_args` (dict) and `label_names`
+        (list of `num_classes` strings, or None).
+
+    Raises:
+        InputError: the file is missing, is not JSON, or has wrong fields; every wrong field is named at once.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "config.json").write_text('{"architecture": "resnet18", "num_classes": 2}')
+    >>> read_config(folder)["model_args"]
+    {}
+    >>> _ = (folder / "config.json").write_text('{"num_classes": "two"}')
+    >>> read_config(folder)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    jaxtl.errors.InputError: ...: architecture is missing; num_classes must be a whole number, not 'two'
+    """
+    path = Path(folder) / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path.parent} has no config.json, so the network of its weights is unknown") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not readable as JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{path} must hold a JSON object, not a {type(config).__name__}")
+
+    if config.get("pretrained_cfg") is None:  # timm's first uploads keep its fields on the top level
+        config["pretrained_cfg"] = {key: value for key, value in config.items() if key not in _OWN_FIELDS}
+    pretrained_cfg = config["pretrained_cfg"]
+    if isinstance(pretrained_cfg, dict) and "num_classes" in pretrained_cfg:
+        config.setdefault("num_classes", pretrained_cfg["num_classes"])
+    if config.get("model_args") is None:
+        config["model_args"] = {}
+    config["label_names"] = _as_list(config.get("label_names"))
+
+    if problems := _problems(config):
+        raise InputError(f"{path}: {'; '.join(problems)}")
+    return config
+
+
+def _as_list(label_names: Any) -> Any:
+    """timm also writes label names as an object from class number to name."""
+    if isinstance(label_names, dict) and set(label_names) == {str(i) for i in range(len(label_names))}:
+        return [label_names[str(i)] for i in range(len(label_names))]
+    return label_names
+
+
+def _problems(config: dict[str, Any]) -> list[str]:
+    problems = []
+    wanted = {
+        "architecture": (str, "a name"),
+        "num_classes": (int, "a whole number"),
+        "pretrained_cfg": (dict, "an object"),
+        "model_args": (dict, "an object"),
+    }
+    for key, (kind, description) in wanted.items():
+        if key not in config:
+            problems.append(f"{key} is missing")
+        elif not isinstance(config[key], kind) or isinstance(config[key], bool):
+            problems.append(f"{key} must be {description}, not {config[key]!r}")
+        elif key == "num_classes" and config[key] < 0:
+            problems.append(f"num_classes must not be negative, not {config[key]}")
+    names, classes = config["label_names"], config.get("num_classes")
+    if names is not None:
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            problems.append("label_names must be a list of strings")
+        elif isinstance(classes, int) and len(names) != classes:
+            problems.append(f"label_names has {len(names)} names for {classes} classes")
+    return problems

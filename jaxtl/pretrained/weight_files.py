@@ -1,0 +1,134 @@
+"""Weight files as they are found: safetensors, torch pickles, folders. Read into arrays by torch name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxtl.errors import InputError, nearest
+
+PICKLES = (".pth", ".pt", ".th", ".bin")
+NESTING = ("state_dict", "model", "model_state_dict", "net", "network")
+PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
+
+
+class Safetensors(Mapping[str, np.ndarray]):
+    """The tensors of a ``.safetensors`` file, each read when asked for."""
+
+    def __init__(self, path: Path):
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            self._file = safe_open(str(path), framework="numpy")
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"{path} is no whole safetensors file ({error}); it may have been cut off: fetch or write it again"
+            ) from error
+        self._names = tuple(self._file.keys())
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._file.get_tensor(name)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each tensor, from the file's header."""
+        return {name: tuple(self._file.get_slice(name).get_shape()) for name in self._names}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def find(path: Path) -> Path:
+    """The weight file that a path means: itself, or the one inside a folder."""
+    if path.is_file():
+        if path.suffix not in (".safetensors", *PICKLES):
+            raise InputError(f"{path} is no weight file; known endings: .safetensors, {', '.join(PICKLES)}")
+        return path
+    if not path.exists():
+        beside = [str(p) for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise InputError(f"no weight file or folder {path}{nearest(str(path), beside)}")
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (path / name).is_file():
+            return path / name
+    candidates = sorted(path.glob("*.safetensors"))
+    if len(candidates) == 1:
+        return candidates[0]
+    raise InputError(
+        f"{path} holds {'several' if candidates else 'no'} .safetensors files and no model.safetensors; name the file itself"
+    )
+
+
+def read(path: Path) -> Mapping[str, np.ndarray]:
+    """Arrays by torch name. Nested checkpoints are unwrapped and wrappers' prefixes stripped.
+
+    Raises:
+        InputError: no such file, another format, a damaged file, or a torch pickle where torch is not installed.
+    """
+    file = find(path)
+    return Safetensors(file) if file.suffix == ".safetensors" else read_pickle(file)
+
+
+def read_pickle(path: Path) -> dict[str, np.ndarray]:
+    """The state dict in a torch file, read with ``weights_only=True``: no code in it is run."""
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError(
+            f"{path} is a torch pickle and torch is not installed; run: pip install 'jaxtl[timm]', "
+            "or convert the file to safetensors where torch is"
+        ) from error
+    import pickle
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"{path} cannot be read as torch weights ({reason}); only plain tensors are accepted, never code: "
+            "save model.state_dict() and try again"
+        ) from error
+    return arrays_of(content, str(path))
+
+
+def arrays_of(content: Any, where: str) -> dict[str, np.ndarray]:
+    """Numpy arrays of a torch state dict, however nested and prefixed.
+
+    >>> arrays_of({"state_dict": {"module.fc.bias": np.zeros(2)}, "epoch": 3}, "a checkpoint")
+    {'fc.bias': array([0., 0.])}
+    """
+    state = content
+    while isinstance(state, Mapping) and not any(_is_array(v) for v in state.values()):
+        inner = next((state[key] for key in NESTING if isinstance(state.get(key), Mapping)), None)
+        if inner is None:
+            raise InputError(
+                f"{where} holds no state dict: expected names with tensors, or one nested under "
+                f"{', '.join(NESTING)}; found the keys {sorted(map(str, state))[:8]}"
+            )
+        state = inner
+    if not isinstance(state, Mapping):
+        raise InputError(f"{where} holds a {type(state).__name__}, not a state dict of names and tensors")
+    arrays = {str(name): to_numpy(value) for name, value in state.items() if _is_array(value)}
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in arrays):
+            arrays = {name.removeprefix(prefix): value for name, value in arrays.items()}
+    return arrays
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """A numpy array of a torch tensor (any device, bfloat16 as float32) or of an array."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+        return value.numpy()
+    return np.asarray(value)
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")

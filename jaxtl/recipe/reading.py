@@ -1,0 +1,88 @@
+"""Reads recipes from YAML files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jaxtl.errors import InputError, nearest
+from jaxtl.recipe.changes import with_changes
+from jaxtl.recipe.recipe import Recipe, checked, section_default
+
+
+def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
+    """Reads a recipe from a YAML file and changes single fields of it.
+
+    Args:
+        path: the file.
+        overrides: ``"epochs=3"``, ``"optimizer.fast.lr=3e-4"``, ``"groups.layer4.*=slow"``; the value is read as
+            YAML. A group rule that is new goes before all others, so that it wins.
+
+    Raises:
+        InputError: no such file, no YAML (with the line), or a recipe that does not hold, with every problem in it.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "short.yaml")
+    >>> _ = path.write_text("epochs: 2")
+    >>> load_recipe(path, ["batch_size=16", "optimizer.slow.lr=1e-5"]).optimizer["slow"].lr
+    1e-05
+    """
+    fields = _read(Path(path))
+    changes = [_change(override) for override in overrides]
+    place = f"{os.fspath(path)} with {' '.join(overrides)}" if changes else os.fspath(path)
+    return checked(with_changes(fields, changes, section_default), place)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        there = [str(file) for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise InputError(f"there is no recipe {str(path)!r}" + nearest(str(path), there))
+    try:
+        fields = _yaml(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text file: {error}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}{_line(error)}") from None
+    if fields is None:
+        return {}
+    if not isinstance(fields, dict):
+        raise InputError(f"{path} holds {fields!r}, but a recipe is a mapping of fields, such as 'epochs: 5'")
+    return fields
+
+
+def _change(override: str) -> tuple[str, Any]:
+    name, equals, value = override.partition("=")
+    if not equals or not value.strip():
+        raise InputError(f"{override!r} is no override; write field=value, for example epochs=3 or output=null")
+    try:
+        return name.strip(), _yaml(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"the value of {override!r} is no YAML{_line(error)}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that occurs twice, where YAML's own way is to forget the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        lines: dict[str, int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in lines:
+                problem = f"{key.value!r} is already set on line {lines[key.value]}"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            lines[key.value] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep)
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)
+
+
+def _line(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f", line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return f": {error}"

@@ -1,0 +1,111 @@
+"""Checkpoints of a run: the latest, to continue from to the same bits, and the best."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxtl.errors import InputError
+from jaxtl.train.state import TrainState
+
+Records = list[dict[str, Any]]
+
+
+class Checkpoints:
+    """The checkpoints of one run, in Orbax's layout, one an epoch; only the latest and the best are kept.
+
+    Args:
+        folder: where; made when the first one is saved.
+        identity: what must be the same for a run to be continued, as JSON. A run saved with another is refused.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any]):
+        import orbax.checkpoint as ocp
+        from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self._ocp = ocp
+        self._identity = identity
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=AnyPreservationPolicy(
+                [LatestN(1), BestN(get_metric_fn=lambda metrics: metrics["val_accuracy"], n=1)]
+            ),
+            enable_async_checkpointing=False,
+        )
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self._folder = folder
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    @property
+    def latest(self) -> int | None:
+        """The last epoch that was saved whole; None before the first."""
+        return self._manager.latest_step()
+
+    @property
+    def best(self) -> int | None:
+        """The epoch with the highest validation accuracy."""
+        return self._manager.best_step() if self.latest is not None else None
+
+    def save(self, epoch: int, state: TrainState, history: Records) -> None:
+        """Saves the state after an epoch. When this returns it is on disk, whole."""
+        args = self._ocp.args.Composite(
+            state=self._ocp.args.StandardSave(_storable(state)),
+            run=self._ocp.args.JsonSave({"identity": self._identity, "history": history}),
+        )
+        self._manager.save(epoch, args=args, metrics={"val_accuracy": history[-1]["val_accuracy"]}, force=True)
+
+    def restore(self, epoch: int, like: TrainState) -> tuple[TrainState, Records]:
+        """The state and the history as they were saved after an epoch, onto the devices of ``like``.
+
+        Raises:
+            InputError: the checkpoint belongs to a run with another recipe, data or model; every difference is named.
+        """
+        run = self._manager.restore(epoch, args=self._ocp.args.Composite(run=self._ocp.args.JsonRestore()))["run"]
+        different = [
+            f"{key}: {run['identity'].get(key)!r} then, {self._identity.get(key)!r} now"
+            for key in sorted(run["identity"].keys() | self._identity.keys())
+            if run["identity"].get(key) != self._identity.get(key)
+        ]
+        if different:
+            raise InputError(
+                f"{self._folder} holds another run, so it cannot be continued: {'; '.join(different)}. "
+                "Restore these settings, or choose another output"
+            )
+        target = jax.tree.map(_abstract, _storable(like))
+        args = self._ocp.args.Composite(state=self._ocp.args.StandardRestore(target))
+        stored = self._manager.restore(epoch, args=args)["state"]
+        leaves, structure = jax.tree.flatten(like.opt_state)
+        state = like.replace(
+            step=stored["step"],
+            params=stored.get("params", {}),
+            frozen=stored.get("frozen", {}),
+            batch_stats=stored.get("batch_stats", {}),
+            opt_state=jax.tree.unflatten(structure, [stored["opt_state"][str(i)] for i in range(len(leaves))]),
+            rng=jax.random.wrap_key_data(stored["rng"]),
+        )
+        return state, run["history"]
+
+
+def _storable(state: TrainState) -> dict[str, Any]:
+    """The state as nested dicts of arrays, without empty ones."""
+    stored = {
+        "step": state.step,
+        "params": state.params,
+        "frozen": state.frozen,
+        "batch_stats": state.batch_stats,
+        "opt_state": {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(state.opt_state))},
+        "rng": jax.random.key_data(state.rng),
+    }
+    return {key: value for key, value in stored.items() if not isinstance(value, dict) or value}
+
+
+def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)

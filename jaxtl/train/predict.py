@@ -1,0 +1,62 @@
+"""Classes of single image files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxtl.data.images import read_image
+from jaxtl.data.preprocess import normalise
+from jaxtl.errors import InputError
+from jaxtl.model import Model
+
+
+def predict(
+    model: Model,
+    images: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+    *,
+    top: int = 3,
+    batch_size: int = 32,
+) -> list[dict[str, Any]]:
+    """The most probable classes of image files, one dict a file and in its order.
+
+    Each dict: ``"path"``; ``"label"`` and ``"probability"`` of the best class; ``"top"``, a list of (label, probability)
+    of the ``top`` best. Classes without names are called by their numbers.
+
+    Raises:
+        InputError: a file that is missing or no image (all of them are listed), or a model without a head.
+
+    >>> import jaxtl, tempfile
+    >>> from PIL import Image
+    >>> path = tempfile.mktemp(suffix=".png")
+    >>> Image.new("RGB", (40, 30)).save(path)
+    >>> model = jaxtl.load("cifar_resnet20", weights=None, num_classes=2)
+    >>> found = predict(model.replace(classes=("ant", "bee")), [path])
+    >>> len(found), found[0]["label"] in ("ant", "bee")
+    (1, True)
+    """
+    if model.num_classes == 0:
+        raise InputError(f"{model.name} has no head to predict with; load it with num_classes=N or use model.features")
+    paths = [images] if isinstance(images, str | os.PathLike) else list(images)
+    if not paths:
+        raise InputError("no image to predict; give at least one file")
+    missing = [str(path) for path in paths if not Path(path).is_file()]
+    if missing:
+        raise InputError(f"no such image: {', '.join(missing)}")
+    classes = model.classes or tuple(map(str, range(model.num_classes)))
+    found = []
+    for start in range(0, len(paths), batch_size):
+        part = paths[start : start + batch_size]
+        pixels = np.stack([model.preprocess(read_image(path, model.preprocess.channels)) for path in part])
+        padded = np.pad(pixels, ((0, min(batch_size, len(paths)) - len(part)), (0, 0), (0, 0), (0, 0)))
+        logits = model(normalise(padded, model.preprocess.mean, model.preprocess.std))
+        probabilities = np.asarray(jax.nn.softmax(logits))[: len(part)]
+        for path, row in zip(part, probabilities, strict=True):
+            best = [(classes[i], float(row[i])) for i in np.argsort(-row)[:top]]
+            found.append({"path": str(path), "label": best[0][0], "probability": best[0][1], "top": best})
+    return found

@@ -1,0 +1,65 @@
+"""A run from a recipe alone: loads the model, opens the data, trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtl.data.augment import Augment
+from jaxtl.data.dataset import Data
+from jaxtl.data.open import open_data
+from jaxtl.data.preprocess import Preprocess
+from jaxtl.finetune.from_recipe import make_optimizer
+from jaxtl.finetune.optimizer import Optimizer
+from jaxtl.model import Model
+from jaxtl.notices import say
+from jaxtl.pretrained.load import load
+from jaxtl.recipe import Augment as AugmentRanges
+from jaxtl.recipe import Recipe
+from jaxtl.train.fine_tune import Result, fine_tune
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a recipe means, before the first step."""
+
+    model: Model
+    data: Data
+    optimizer: Optimizer
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """The model with a head for the data's classes, the data with the model's preprocessing, and the optimizer.
+
+    Raises:
+        InputError: sections that are missing, or whatever model, data and groups find wrong.
+    """
+    network, images = recipe.require("model"), recipe.require("data")
+    classes = open_data(images.source, Preprocess(size=32)).classes
+    rates = {"drop_rate": network.drop_rate, "drop_path_rate": network.drop_path_rate}
+    model = load(
+        network.name,
+        weights=network.weights,
+        num_classes=len(classes),
+        until=network.until,
+        seed=recipe.seed,
+        **{name: rate for name, rate in rates.items() if rate},
+    )
+    changes = {name: getattr(images, name) for name in ("size", "crop_pct") if getattr(images, name) is not None}
+    model = model.replace(preprocess=model.preprocess.replace(**changes))
+    augment = images.augment
+    data = open_data(
+        images.source,
+        model,
+        val_fraction=images.val_fraction,
+        seed=recipe.seed,
+        augment=Augment(**augment.model_dump()) if isinstance(augment, AugmentRanges) else augment,
+        train_samples=images.train_samples,
+    )
+    say(data.describe())
+    return Prepared(model, data, make_optimizer(recipe, model, data.steps_per_epoch(recipe.batch_size)))
+
+
+def train(recipe: Recipe, *, resume: bool = False) -> Result:
+    """Does what ``jaxtl train`` does: ``prepare``, then ``jaxtl.fine_tune``."""
+    prepared = prepare(recipe)
+    return fine_tune(prepared.model, prepared.data, recipe, resume=resume)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxtl.errors import InputError
+from jaxtl.report import curves
+from jaxtl.report.curves import COLOURS, plot_comparison, plot_history
+
+
+def history(epochs: int = 4, start: float = 0.5, gain: float = 0.1) -> list[dict]:
+    return [
+        {
+            "epoch": epoch,
+            "step": 10 * epoch,
+            "train_loss": 1.0 / epoch,
+            "train_accuracy": min(1.0, start + gain * epoch),
+            "val_loss": 1.2 / epoch,
+            "val_accuracy": start + gain * epoch / 2,
+            "learning_rate": {"slow": 1e-4 / epoch, "fast": 1e-3 / epoch},
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figure behind the PNG, so that what it shows can be asked for."""
+    figures = []
+    save = curves._save
+
+    def keep(figure, path):
+        figures.append(figure)
+        return save(figure, path)
+
+    monkeypatch.setattr(curves, "_save", keep)
+    return figures
+
+
+def lines(axes) -> dict[str, tuple[list[float], list[float]]]:
+    return {
+        line.get_label(): (list(line.get_xdata()), list(line.get_ydata()))
+        for line in axes.lines
+        if not line.get_label().startswith("_")
+    }
+
+
+def test_history_shows_what_was_recorded(tmp_path, drawn):
+    path = plot_history(history(), tmp_path / "new" / "history.png")
+    assert path == tmp_path / "new" / "history.png"
+    loss, accuracy, rate = drawn[0].axes
+    assert lines(loss)["training"] == ([1, 2, 3, 4], pytest.approx([1, 1 / 2, 1 / 3, 1 / 4]))
+    assert lines(loss)["validation"][1] == pytest.approx([1.2, 0.6, 0.4, 0.3])
+    assert lines(accuracy)["validation"][1] == pytest.approx([55, 60, 65, 70])
+    assert accuracy.get_title("right") == "best 70.0 %, epoch 4"
+    assert rate.get_yscale() == "log"
+    assert lines(rate)["slow"][1] == pytest.approx([1e-4, 5e-5, 1e-4 / 3, 2.5e-5])
+
+
+def test_a_png_with_something_on_it(tmp_path):
+    with Image.open(plot_history(history(), tmp_path / "history.png")) as image:
+        assert image.format == "PNG"
+        assert image.width > 2 * image.height
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    for colour in COLOURS[:4]:
+        assert (pixels == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=1).sum() > 100
+
+
+@pytest.mark.filterwarnings("error")
+def test_gaps_are_left_out(tmp_path, drawn):
+    records = history()
+    records[1]["val_loss"] = math.nan
+    records[2]["val_accuracy"] = None
+    for record in records:
+        del record["learning_rate"], record["train_loss"]
+    plot_history(records, tmp_path / "history.png")
+    loss, accuracy, rate = drawn[0].axes
+    assert list(lines(loss)) == ["validation"]
+    assert math.isnan(lines(loss)["validation"][1][1])
+    assert math.isnan(lines(accuracy)["validation"][1][2])
+    assert [text.get_text() for text in rate.texts] == ["not recorded"]
+
+
+@pytest.mark.parametrize(
+    "records", [history(1), history(200), [{"epoch": 1}], [{"epoch": 1, "learning_rate": {"a": 0.0}}]]
+)
+def test_histories_of_any_length(tmp_path, records):
+    assert plot_history(records, tmp_path / "history.png").stat().st_size > 1000
+
+
+def test_a_group_that_joins_later(tmp_path, drawn):
+    records = history(3)
+    del records[0]["learning_rate"]["slow"]
+    plot_history(records, tmp_path / "history.png")
+    rate = lines(drawn[0].axes[2])
+    assert math.isnan(rate["slow"][1][0])
+    assert rate["slow"][1][1] == pytest.approx(5e-5)
+
+
+def test_comparison_draws_mean_and_range(tmp_path, drawn):
+    runs = {"frozen": [history(start=0.4), history(start=0.5), history(start=0.6)], "all": [history(2, start=0.7)]}
+    runs["frozen"][0][0]["val_accuracy"] = math.nan
+    plot_comparison(runs, tmp_path / "comparison.png")
+    (axes,) = drawn[0].axes
+    assert lines(axes)["frozen"] == ([1, 2, 3, 4], pytest.approx([60, 60, 65, 70]))
+    assert lines(axes)["all"] == ([1, 2], pytest.approx([75, 80]))
+    band = axes.collections[0].get_paths()[0].vertices
+    assert {round(float(y), 6) for x, y in band if x == 4} == {60, 80}
+    assert [text.get_text() for text in axes.texts] == ["frozen  70.0 %", "all  80.0 %"]
+    assert axes.get_title("right") == "mean and range of 3 seeds"
+
+
+def test_names_of_equal_curves_do_not_overlap(tmp_path, drawn):
+    plot_comparison({name: [history()] for name in "abc"}, tmp_path / "comparison.png")
+    (axes,) = drawn[0].axes
+    heights = sorted(text.xy[1] for text in axes.texts)
+    low, high = axes.get_ylim()
+    assert np.diff(heights).min() > 0.05 * (high - low)
+
+
+def test_nothing_to_draw(tmp_path):
+    with pytest.raises(InputError, match="no history to draw"):
+        plot_history([], tmp_path / "history.png")
+    with pytest.raises(InputError, match="no history to draw"):
+        plot_comparison({}, tmp_path / "comparison.png")
+    with pytest.raises(InputError, match="no history to draw for 'b', 'c'"):
+        plot_comparison({"a": [history()], "b": [[]], "c": []}, tmp_path / "comparison.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_drawing_leaves_pyplot_alone(tmp_path):
+    program = (
+        "import sys; from jaxtl.report.curves import plot_history; assert 'matplotlib' not in sys.modules;"
+        f"plot_history([{{'epoch': 1, 'val_accuracy': 0.5}}], {str(tmp_path / 'h.png')!r});"
+        "assert 'matplotlib.pyplot' not in sys.modules and 'jax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,101 @@
+"""Torch networks with every number randomised, and what jaxtl makes of their weights."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from flax import nnx
+from timm_guest import import_timm
+
+from jaxtl.models import registry
+from jaxtl.models.network import Network
+from jaxtl.pretrained.names import convert
+from jaxtl.trees import flatten, unflatten
+
+
+def timm_network(name: str, **options):
+    """timm's network by that name, evaluation mode, on torch's meta device (shapes only)."""
+    timm = import_timm()
+    import torch
+
+    with torch.device("meta"):
+        return timm.create_model(name, **options).eval()
+
+
+def randomised(name: str, **options):
+    """timm's network by that name with all its numbers randomised, evaluation mode."""
+    network = timm_network(name, **options).to_empty(device="cpu")
+    for module in network.modules():
+        if hasattr(module, "init_non_persistent_buffers"):
+            module.init_non_persistent_buffers()
+    return randomise(network, options.get("in_chans", 3))
+
+
+def randomise(network, channels: int = 3):
+    """Gives a torch network random parameters, and statistics around those of its activations.
+
+    Statistics made up without looking leave activations that hardly depend on the image, and then a wrong layer hardly
+    shows in the logits.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(like, std: float):
+        return std * torch.randn(like.shape, generator=generator)
+
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(normal(parameter, (2 / parameter[0].numel()) ** 0.5))
+            else:
+                parameter.copy_(normal(parameter, 0.2))
+        norms = [module for module in network.modules() if hasattr(module, "eps") and hasattr(module, "bias")]
+        for norm in norms:
+            norm.weight += 0.3  # small branches: rounding errors must not grow with depth
+        batch_norms = [norm for norm in norms if hasattr(norm, "running_mean")]
+        for norm in batch_norms:
+            norm.reset_running_stats()
+            norm.momentum = 1.0
+        network.train()(torch_images(images(64, channels, batch=8)))
+        for norm in batch_norms:
+            norm.running_mean += 0.1 * norm.running_var.sqrt() * normal(norm.running_mean, 1)
+            norm.running_var *= torch.exp(normal(norm.running_var, 0.1))
+            norm.momentum = 0.1
+    return network.eval()
+
+
+def images(size: int, channels: int = 3, batch: int = 2) -> np.ndarray:
+    """Random normalised images of patches and noise, NHWC; no two have the same contrast."""
+    generator = np.random.default_rng(size)
+    patches = generator.standard_normal((batch, size // 16 + 1, size // 16 + 1, channels))
+    noise = generator.standard_normal((batch, size, size, channels))
+    contrast = np.linspace(0.5, 1.5, batch)[:, None, None, None]
+    return (contrast * (patches.repeat(16, 1).repeat(16, 2)[:, :size, :size] + 0.5 * noise)).astype(np.float32)
+
+
+def torch_images(array: np.ndarray):
+    """The same for torch, NCHW."""
+    import torch
+
+    return torch.from_numpy(array.transpose(0, 3, 1, 2).copy())
+
+
+def ported(name: str, reference, **options) -> Network:
+    """jaxtl's network by that name with the weights of a torch network."""
+    network = registry.build(name, **options)
+    state = {key: value.numpy() for key, value in reference.state_dict().items()}
+    return filled(network, state)
+
+
+def filled(network: Network, state: dict[str, np.ndarray]) -> Network:
+    """An abstract network filled from a torch state dict."""
+    graph, variables = nnx.split(network)
+    shapes = {path: leaf.shape for path, leaf in flatten(nnx.to_pure_dict(variables)).items()}
+    return nnx.merge(graph, jax.tree.map(jax.numpy.asarray, unflatten(convert(state, shapes))))
+
+
+def difference(ours, theirs) -> float:
+    """The largest absolute difference in parts of the largest value."""
+    theirs = theirs.detach().numpy()
+    return float(np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max())
