@@ -35,22 +35,25 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
-    from jaxtl.data.open import open_data
-    from jaxtl.data.preprocess import Preprocess, normalise
-    from jaxtl.errors import InputError
-    from jaxtl.finetune.batch_norm import training_modes
-    from jaxtl.finetune.explain import explain
-    from jaxtl.finetune.optimizer import multi_transform
-    from jaxtl.model import Model
-    from jaxtl.pretrained.load import from_torch, load
-    from jaxtl.pretrained.save import save
-    from jaxtl.pretrained.tags import list_models
-    from jaxtl.recipe import Recipe
-    from jaxtl.train.evaluate import evaluate
-    from jaxtl.train.fine_tune import fine_tune
-    from jaxtl.train.predict import predict
-    from jaxtl.train.state import TrainState
-    from jaxtl.train.step import make_eval_step, make_train_step
+    from jaxtl.data.open import open_data as open_data
+    from jaxtl.data.preprocess import Preprocess as Preprocess
+    from jaxtl.data.preprocess import normalise as normalise
+    from jaxtl.errors import InputError as InputError
+    from jaxtl.finetune.batch_norm import training_modes as training_modes
+    from jaxtl.finetune.explain import explain as explain
+    from jaxtl.finetune.optimizer import multi_transform as multi_transform
+    from jaxtl.model import Model as Model
+    from jaxtl.pretrained.load import from_torch as from_torch
+    from jaxtl.pretrained.load import load as load
+    from jaxtl.pretrained.save import save as save
+    from jaxtl.pretrained.tags import list_models as list_models
+    from jaxtl.recipe import Recipe as Recipe
+    from jaxtl.train.evaluate import evaluate as evaluate
+    from jaxtl.train.fine_tune import fine_tune as fine_tune
+    from jaxtl.train.predict import predict as predict
+    from jaxtl.train.state import TrainState as TrainState
+    from jaxtl.train.step import make_eval_step as make_eval_step
+    from jaxtl.train.step import make_train_step as make_train_step
 
 
 def __getattr__(name: str) -> Any:

@@ -30,6 +30,8 @@ def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
 def unflatten(flat: Mapping[str, Any]) -> Tree:
     """The nested dict whose ``flatten`` is ``flat``.
 
+    Raises ``ValueError`` when one path is both a leaf and the beginning of another.
+
     >>> unflatten({"fc.kernel": 1, "fc.bias": 2})
     {'fc': {'kernel': 1, 'bias': 2}}
     """
@@ -39,6 +41,10 @@ def unflatten(flat: Mapping[str, Any]) -> Tree:
         node = tree
         for key in parents:
             node = node.setdefault(key, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"{path!r} begins with another leaf's path, {key!r}")
+        if last in node:
+            raise ValueError(f"{path!r} is a leaf and the beginning of another leaf's path")
         node[last] = leaf
     return tree
 

@@ -51,8 +51,8 @@ def randomise(network, channels: int = 3):
             else:
                 parameter.copy_(normal(parameter, 0.2))
         norms = [module for module in network.modules() if hasattr(module, "eps") and hasattr(module, "bias")]
-        for norm in norms:
-            norm.weight += 0.3  # small branches: rounding errors must not grow with depth
+        for norm in norms:  # the deeper, the smaller the branches: rounding errors must not grow with depth
+            norm.weight.add_(0.3).mul_(min(1, 50 / len(norms)) ** 0.75)
         batch_norms = [norm for norm in norms if hasattr(norm, "running_mean")]
         for norm in batch_norms:
             norm.reset_running_stats()

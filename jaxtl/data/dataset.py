@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict
 
 import numpy as np
@@ -82,7 +82,7 @@ class Data:
         """Batches in an epoch: the last partial batch is dropped, and shuffling brings its images back later."""
         return len(self.train) // self._train_batch_size(batch_size)
 
-    def train_batches(self, batch_size: int, seed: int = 0, start: int = 0) -> Iterator[Batch]:
+    def train_batches(self, batch_size: int, seed: int = 0, start: int = 0) -> Generator[Batch, None, None]:
         """Endless augmented training batches, shuffled anew in every epoch.
 
         The batch of step k is a function of (seed, k) alone: not of the number of threads, and not of where the
@@ -106,7 +106,7 @@ class Data:
             threads=self.threads,
         )
 
-    def eval_batches(self, batch_size: int, split: str = "val") -> Iterator[Batch]:
+    def eval_batches(self, batch_size: int, split: str = "val") -> Generator[Batch, None, None]:
         """The whole split once, in order, with the evaluation preprocessing.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def shuffled_batches(
     seed: int,
     start: int,
     threads: int,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Endless batches, shuffled anew in every epoch; the last partial batch of an epoch is dropped.
 
     Batch k is a function of (seed, k): the generator that `load` gets is made from the seed and the example's
@@ -58,7 +58,9 @@ def shuffled_batches(
     return _iterate(batches[start:], threads)
 
 
-def ordered_batches(load: Callable[[int], Example], count: int, batch_size: int, *, threads: int) -> Iterator[Batch]:
+def ordered_batches(
+    load: Callable[[int], Example], count: int, batch_size: int, *, threads: int
+) -> Generator[Batch, None, None]:
     """All examples once, in order; the last batch is filled up with zeros, and ``mask`` is False there.
 
     Args:
@@ -83,7 +85,7 @@ def _padded(batch: Batch, batch_size: int) -> Batch:
     return {**padded, "mask": mask}
 
 
-def _iterate(batches, threads: int) -> Iterator[Batch]:
+def _iterate(batches, threads: int) -> Generator[Batch, None, None]:
     """Closing the iterator, or letting go of it, ends its threads."""
     import grain
 

@@ -14,7 +14,7 @@ def training_modes(model: Model, label: Label) -> Modes:
 
     A BatchNorm follows the label of its own scale: frozen, it uses its stored statistics and leaves them alone;
     otherwise it uses the batch's and updates the stored ones. Dropout and drop path are active where anything beside
-    them in the same module is trained, so a frozen part stays deterministic.
+    them in the same module is trained, dropout before the head where the head is: a frozen part stays deterministic.
 
     >>> import jaxtl
     >>> model = jaxtl.load("cifar_resnet20", weights=None)
@@ -30,8 +30,8 @@ def modes_of(graph: Graph, groups: Mapping[str, str]) -> Modes:
     trained = [path for path, group in groups.items() if group != FROZEN]
 
     def any_trained(module: str) -> bool:
-        parent = module.rpartition(".")[0]
-        return any(not parent or path.startswith(f"{parent}.") for path in trained)
+        beside = module.rpartition(".")[0] or graph.head
+        return any(path.startswith(f"{beside}.") for path in trained)
 
     return Modes(
         adapt=frozenset(norm for norm in graph.batch_norms if groups[f"{norm}.scale"] != FROZEN),

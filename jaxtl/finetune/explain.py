@@ -109,7 +109,7 @@ def explain(model: Model, optimizer: Optimizer) -> Explanation:
     for (stage, group), paths in members.items():
         norms = [norm for norm in model.graph.batch_norms if f"{norm}.scale" in paths]
         moving = sum(norm in adapt for norm in norms)
-        known = [decays[path] for path in paths if decays.get(path) is not None]
+        known = [decay for path in paths if (decay := decays.get(path)) is not None]
         rows.append(
             Row(
                 stage=stage,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -41,9 +42,10 @@ class Optimizer(optax.GradientTransformationExtraArgs):
             for group, members in paths.items()
             if group != FROZEN and group not in self.transforms
         ]
+        beginnings = some_paths(sorted({path.partition(".")[0] for path in groups}), most=12)
         problems += [
             f"no parameter is in the group {group!r}, which has a transform; the groups in use are "
-            f"{', '.join(map(repr, paths))} (the paths begin with {some_paths(sorted({p.split('.')[0] for p in groups}), 12)})"
+            f"{', '.join(map(repr, paths))} (the paths begin with {beginnings})"
             for group in self.transforms
             if group not in paths
         ]
@@ -55,7 +57,7 @@ class Optimizer(optax.GradientTransformationExtraArgs):
 def multi_transform(
     transforms: Mapping[str, optax.GradientTransformation], label: Label, *, clip_norm: float | None = None
 ) -> Optimizer:
-    """One transform per group; parameters labelled ``"frozen"`` get no update and hold no optimizer memory.
+    """One transform per group; parameters labelled ``"frozen"`` keep their bits and hold no optimizer memory.
 
     Args:
         transforms: group -> any optax transformation. ``"frozen"`` needs none; ``optax.set_to_zero()`` is accepted.
@@ -71,7 +73,7 @@ def multi_transform(
     >>> params = {"conv1": {"kernel": jnp.ones(2)}, "fc": {"bias": jnp.ones(2)}}
     >>> updates, _ = optimizer.update(params, optimizer.init(params), params)
     >>> updates["conv1"]["kernel"].tolist(), [round(float(u), 3) for u in updates["fc"]["bias"]]
-    ([0.0, 0.0], [-0.1, -0.1])
+    ([-0.0, -0.0], [-0.1, -0.1])
     """
     trained = {group: transform for group, transform in transforms.items() if group != FROZEN}
     if FROZEN in transforms and not _does_nothing(transforms[FROZEN]):
@@ -83,9 +85,9 @@ def multi_transform(
     def labels(tree: Mapping[str, Any]) -> dict[str, Any]:
         return map_with_path(lambda path, leaf: label(path, leaf), tree)
 
-    inner = optax.multi_transform({**trained, FROZEN: optax.set_to_zero()}, labels)
+    inner = optax.multi_transform({**trained, FROZEN: _no_update()}, labels)
     if clip_norm is not None:
-        only_trained = dict.fromkeys(trained, optax.identity()) | {FROZEN: optax.set_to_zero()}
+        only_trained = dict.fromkeys(trained, optax.identity()) | {FROZEN: _no_update()}
         inner = optax.chain(optax.multi_transform(only_trained, labels), optax.clip_by_global_norm(clip_norm), inner)
 
     def init(params: Mapping[str, Any]) -> optax.OptState:
@@ -97,6 +99,11 @@ def multi_transform(
     optimizer.transforms = trained
     optimizer.rates = {}
     return optimizer
+
+
+def _no_update() -> optax.GradientTransformation:
+    """Updates of -0.0, the one number that leaves every float as it is when it is added: -0.0 + 0.0 is 0.0."""
+    return optax.stateless(lambda updates, params: jax.tree.map(lambda leaf: jnp.full_like(leaf, -0.0), updates))
 
 
 def _does_nothing(transform: optax.GradientTransformation) -> bool:

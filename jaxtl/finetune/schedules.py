@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -13,8 +16,9 @@ def make_schedule(
 ) -> optax.Schedule:
     """``rate(step)`` for steps 0 to ``steps - 1``.
 
-    A warm-up of n steps rises linearly and reaches the peak at its last step; no step has the rate 0. The cosine then
-    falls to ``final * peak`` at the last step. ``one_cycle`` is torch's ``OneCycleLR`` with cosine annealing.
+    A warm-up of n steps rises linearly from ``peak / n`` and reaches the peak at its last step. The cosine then falls
+    to ``final * peak`` at the last step: only with ``final=0`` has a step the rate 0. ``one_cycle`` is torch's
+    ``OneCycleLR`` with cosine annealing.
 
     >>> rate = make_schedule(Cosine(warmup_epochs=1, final=0.0), peak=1.0, steps=9, steps_per_epoch=4)
     >>> [round(float(rate(step)), 3) for step in (0, 3, 6, 8)]
@@ -36,9 +40,10 @@ def make_schedule(
 def _cosine_pieces(points: list[tuple[float, float]]) -> optax.Schedule:
     """Half cosines from each (value, step) to the next."""
 
-    def rate(step):
+    def rate(step: jax.typing.ArrayLike) -> jax.Array:
+        step = jnp.asarray(step)
         value = jnp.asarray(points[0][0], jnp.float32)
-        for (before, begin), (after, end) in zip(points, points[1:], strict=False):
+        for (before, begin), (after, end) in pairwise(points):
             done = jnp.clip((step - begin) / max(end - begin, 1e-9), 0.0, 1.0)
             piece = after + (before - after) * (1 + jnp.cos(jnp.pi * done)) / 2
             value = jnp.where(step >= begin, piece, value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -48,13 +48,14 @@ class Graph:
         self.architecture = architecture
         self.options = options
         self.network = registry.build(architecture, **options)
-        _, params, stats, rest = nnx.split(self.network, nnx.Param, nnx.BatchStat, ...)
+        _, *states = nnx.split(self.network, nnx.Param, nnx.BatchStat, ...)
+        params, stats, rest = states
         if nnx.to_pure_dict(rest):
             raise TypeError(f"{architecture} holds variables that are neither nnx.Param nor nnx.BatchStat: {rest}")
         self._variables = {
             ".".join(map(str, path)): variable
             for state in (params, stats)
-            for path, variable in nnx.to_flat_state(state)
+            for path, variable in dict(nnx.to_flat_state(state)).items()
         }
         self.params: dict[str, jax.ShapeDtypeStruct] = flatten(nnx.to_pure_dict(params))
         self.batch_stats: dict[str, jax.ShapeDtypeStruct] = flatten(nnx.to_pure_dict(stats))
@@ -62,10 +63,12 @@ class Graph:
         self._remembered: dict[Any, Any] = {}
 
     @staticmethod
-    @cache
     def shared(architecture: str, **options: Any) -> Graph:
         """The one graph with these options in this process, so that what was compiled for it serves all its models."""
-        return Graph(architecture, **options)
+        key = (architecture, repr(sorted(options.items())))
+        if key not in _shared:
+            _shared[key] = Graph(architecture, **options)
+        return _shared[key]
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:
         """``make()`` the first time a key is asked for, and the same object ever after: for compiled functions."""
@@ -93,16 +96,16 @@ class Graph:
     @cached_property
     def batch_norms(self) -> tuple[str, ...]:
         """Module paths of all BatchNorms."""
-        return self._modules(BatchNorm)
+        return tuple(path for path, module in _named_modules(self.network) if isinstance(module, BatchNorm))
 
     @cached_property
     def random(self) -> tuple[str, ...]:
         """Module paths of dropout and drop-path layers with a rate above zero."""
-        modules = dict(_named_modules(self.network))
-        return tuple(path for path in self._modules((Dropout, DropPath)) if modules[path].rate > 0)
-
-    def _modules(self, kind: type | tuple[type, ...]) -> tuple[str, ...]:
-        return tuple(path for path, module in _named_modules(self.network) if isinstance(module, kind))
+        return tuple(
+            path
+            for path, module in _named_modules(self.network)
+            if isinstance(module, Dropout | DropPath) and module.rate > 0
+        )
 
     def stage_of(self, path: str) -> str:
         """The stage that a parameter or module path belongs to."""
@@ -158,6 +161,9 @@ class Graph:
             view = _view(view, modes.random, (Dropout, DropPath), deterministic=False)
             self._views[modes] = nnx.graphdef(view)
         return self._views[modes]
+
+
+_shared: dict[tuple[str, str], Graph] = {}
 
 
 def _view(network: nnx.Module, paths: frozenset[str], kind: Any, **mode: bool) -> nnx.Module:

@@ -29,6 +29,7 @@ class Source:
     arrays: Mapping[str, Any] | None  # torch name -> array; None: random initialisation
     preprocess: dict[str, Any]  # fields as in timm's pretrained_cfg
     where: str
+    num_classes: int | None = None  # where it is said; else the head's size
     classes: tuple[str, ...] | None = None
     options: dict[str, Any] = field(default_factory=dict)
     license: str | None = None
@@ -68,7 +69,7 @@ def load(
     >>> model.stages
     ('stem', 'layer1', 'layer2', 'layer3', 'layer4', 'fc')
     """
-    source = _resolve(str(name), weights)
+    source = _from_folder(name, str(name), weights) if isinstance(name, Path) else _resolve(name, weights)
     return _build(source, num_classes=num_classes, in_chans=in_chans, until=until, seed=seed, options=options)
 
 
@@ -84,41 +85,40 @@ def from_torch(
 ) -> Model:
     """A model with the weights of a live torch module or of its state dict; arguments otherwise as for ``load``.
 
-    A module that timm made brings its own preprocessing (``module.pretrained_cfg``).
+    A module that timm made brings its own preprocessing (``module.pretrained_cfg``). The arrays are copies.
     """
     state = module.state_dict() if hasattr(module, "state_dict") else module
     if not isinstance(state, Mapping):
         raise InputError(f"from_torch takes a torch module or a state dict; got a {type(module).__name__}")
     tag = tags.find(name)
-    preprocess = getattr(module, "pretrained_cfg", None) or tag.preprocess_dict()
+    said = getattr(module, "pretrained_cfg", None) or {}
     where = f"the {type(module).__name__}"
     arrays = weight_files.arrays_of(state, where)
-    source = Source(name, _architecture(tag, name), arrays, dict(preprocess), where, license=_license(tag))
+    source = Source(name, _architecture(tag, name), arrays, _completed(said, tag), where, license=said.get("license"))
     return _build(source, num_classes=num_classes, in_chans=in_chans, until=until, seed=seed, options=options)
 
 
 def _resolve(name: str, weights: str | Path | None) -> Source:
-    folder = Path(name)
-    if folder.is_dir() or name.endswith("/") or name.startswith((".", "/")):
-        if not (folder / "config.json").is_file():
-            raise InputError(f"{name} is no folder with a config.json, as jaxtl.save and timm write them")
-        return _from_folder(folder, name, weights)
+    if (Path(name) / "config.json").is_file() or name.endswith("/") or name.startswith((".", "/", "~")):
+        return _from_folder(Path(name), name, weights)
     tag = tags.find(name)
     if weights is None:
         return Source(name, _architecture(tag, name), None, tag.preprocess_dict(), "random initialisation")
     if weights != "default":
         file = Path(weights)
         if (file / "config.json").is_file():
-            return _from_folder(file, name, "default")
+            return _of_architecture(tag.architecture, _from_folder(file, name, "default"))
         architecture = _architecture(tag, name)
         return Source(name, architecture, weight_files.read(file), tag.preprocess_dict(), str(weights))
     if tag.folder is not None:
         return _from_folder(tag.folder, tag.name, "default")
     if tag.hub_id is None:
         raise InputError(
-            f"no pretrained weights are known for {name}; pass weights=FILE for your own or weights=None for random ones"
+            f"no pretrained weights are known for {name}; "
+            "pass weights=FILE for your own or weights=None for random ones"
         )
-    return _from_folder(hub.fetch(tag.hub_id, tag.revision), tag.name, "default", license=_license(tag))
+    folder = hub.fetch(tag.hub_id, tag.revision)
+    return _of_architecture(tag.architecture, _from_folder(folder, tag.name, "default", tag))
 
 
 def _architecture(tag: tags.Tag, name: str) -> str:
@@ -127,24 +127,41 @@ def _architecture(tag: tags.Tag, name: str) -> str:
     return tag.architecture
 
 
-def _license(tag: tags.Tag) -> str | None:
-    return tag.pretrained_cfg.get("license")
+def _of_architecture(architecture: str | None, source: Source) -> Source:
+    if architecture not in (None, source.architecture):
+        raise InputError(f"{source.where} holds a {source.architecture} and not a {architecture}, says its config.json")
+    return source
 
 
-def _from_folder(folder: Path, name: str, weights: str | Path | None, license: str | None = None) -> Source:
+def _from_folder(folder: Path, name: str, weights: str | Path | None, tag: tags.Tag | None = None) -> Source:
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{name} is no folder with a config.json, as jaxtl.save and timm write them")
     config = read_config(folder)
-    saved = config.get("jaxtl", {})
-    cfg = config.get("pretrained_cfg", {})
+    saved = config.get("jaxtl") or {}
+    cfg = config["pretrained_cfg"]
+    known = {} if tag is None else tag.pretrained_cfg
+    options = {**config["model_args"], **(saved.get("options") or {})}
     return Source(
         name=saved.get("name", name),
         architecture=config["architecture"],
         arrays=None if weights is None else weight_files.read(folder if weights == "default" else Path(weights)),
-        preprocess=cfg,
+        preprocess=_completed(cfg, tag),
         where=str(folder),
-        classes=tuple(config["label_names"]) if config.get("label_names") else None,
-        options={**config.get("model_args", {}), **saved.get("options", {})},
-        license=cfg.get("license", license),
+        num_classes=config["num_classes"],
+        classes=tuple(config["label_names"] or ()) or None,
+        options={key: _tuples(value) for key, value in options.items() if key != "num_classes"},
+        license=cfg.get("license") or known.get("license"),
     )
+
+
+def _completed(said: Mapping[str, Any], tag: tags.Tag | None) -> dict[str, Any]:
+    """A ``pretrained_cfg`` with the tag's values for whatever it does not say about the preprocessing."""
+    known = {} if tag is None else tag.preprocess_dict()
+    return {**known, **{key: value for key, value in said.items() if value is not None}}
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _build(
@@ -162,29 +179,32 @@ def _build(
     options.pop("until", None)
     preprocess = Preprocess.from_dict(source.preprocess)
     if source.arrays is None:
+        num_classes = source.num_classes if num_classes is None else num_classes
         channels = in_chans or options.pop("in_chans", None) or preprocess.channels
         graph = Graph.shared(source.architecture, num_classes=num_classes, in_chans=channels, until=until, **options)
+        new_head = False
         arrays: dict[str, Any] = graph.initialise([*graph.params, *graph.batch_stats], seed)
         notes.append(f"all weights of {source.name} are random, from seed {seed}")
     else:
         options.pop("in_chans", None)
-        graph, arrays = _fill(source, num_classes, in_chans, until, seed, options, notes)
+        graph, arrays, new_head = _fill(source, num_classes, in_chans, until, seed, options, notes)
         channels = graph.options["in_chans"]
     if channels != preprocess.channels:
         preprocess = preprocess.with_channels(channels)
         notes.append(
-            f"mean and std follow the {channels} input channel{'s' * (channels != 1)}: {preprocess.mean}, {preprocess.std}"
+            f"mean and std follow the {channels} input channel{'s' * (channels != 1)}: "
+            f"{preprocess.mean}, {preprocess.std}"
         )
     for note in notes:
         say(note)
-    classes = source.classes if source.classes and len(source.classes) == graph.network.num_classes else None
+    known = source.classes is not None and not new_head and len(source.classes) == graph.network.num_classes
     return Model(
         graph=graph,
         params=_nested(arrays, graph.params),
         batch_stats=_nested(arrays, graph.batch_stats),
         preprocess=preprocess,
         name=source.name,
-        classes=classes,
+        classes=source.classes if known else None,
         notes=tuple(notes),
         license=source.license,
     )
@@ -198,18 +218,16 @@ def _fill(
     seed: int,
     options: dict[str, Any],
     notes: list[str],
-) -> tuple[Graph, dict[str, np.ndarray]]:
+) -> tuple[Graph, dict[str, np.ndarray], bool]:
+    """The graph, its arrays by path, and whether the head is a new one."""
     assert source.arrays is not None
     whole = Graph.shared(source.architecture, **options)
     arrays = _renamed(source.arrays, type(whole.network).aliases)
     found = names.source_shapes(arrays)
     head_weight = names.torch_name(f"{whole.head}.kernel")
+    wants_head = bool(num_classes)
     if num_classes is None:
-        if head_weight not in found:
-            raise InputError(
-                f"{source.where} holds no head ({head_weight}); pass num_classes=N for a new one, or 0 for features alone"
-            )
-        num_classes = found[head_weight][0]
+        num_classes = _stored_classes(source, whole, found, head_weight)
     stem_weight = names.torch_name(whole.first_conv)
     stored_channels = found[stem_weight][1] if stem_weight in found else 3
     in_chans = in_chans or stored_channels
@@ -218,25 +236,57 @@ def _fill(
     dropped = _cut(graph, whole, found, notes)
     shapes = {path: tuple(leaf.shape) for path, leaf in (graph.params | graph.batch_stats).items()}
     head = {path for path in shapes if path.startswith(f"{graph.head}.")}
-    fits = all(found.get(names.torch_name(path)) == names.torch_shape(path, shapes[path]) for path in head)
-    if not fits or not head:
+    new_head = bool(head) and _head_is_new(graph, shapes, found, head_weight, wants_head, cut=until is not None)
+    if new_head or not head:
         dropped |= {name for name in found if name.startswith(f"{whole.head}.")}
+    if new_head:
         before = f"{found[head_weight][0]} classes" if head_weight in found else "none"
-        if head:
-            notes.append(
-                f"the head {graph.head!r} ({before} in the weights) is new: {num_classes} classes, initialised from seed {seed}"
-            )
+        notes.append(
+            f"the head {graph.head!r} ({before} in the weights) is new: "
+            f"{num_classes} classes, initialised from seed {seed}"
+        )
     kept = _Selection(arrays, [name for name in found if name not in dropped])
     stem = graph.first_conv
     if stored_channels != in_chans:
         shapes[stem] = (*shapes[stem][:2], stored_channels, *shapes[stem][3:])
         notes.append(f"{stem} is adapted from {stored_channels} to {in_chans} input channels")
-    wanted = shapes if fits else {path: shape for path, shape in shapes.items() if path not in head}
+    wanted = {path: shape for path, shape in shapes.items() if not (new_head and path in head)}
     filled = names.convert(kept, wanted, source.where)
-    if not fits:
+    if new_head:
         filled |= graph.initialise(sorted(head), seed)
     filled[stem] = adapt_input(filled[stem], in_chans)
-    return graph, filled
+    return graph, filled, new_head
+
+
+def _stored_classes(source: Source, whole: Graph, found: Mapping[str, Any], head_weight: str) -> int:
+    """How many classes the weights are for."""
+    if head_weight in found:
+        return found[head_weight][0]
+    if source.num_classes == 0:
+        return 0
+    body = {names.torch_name(p) for p in whole.params | whole.batch_stats if not p.startswith(f"{whole.head}.")}
+    if body <= found.keys():
+        raise InputError(
+            f"{source.where} holds no head ({head_weight}); pass num_classes=N for a new one, or 0 for features alone"
+        )
+    return whole.network.num_classes  # more than the head is missing: all of it is listed together
+
+
+def _head_is_new(
+    graph: Graph,
+    shapes: Mapping[str, tuple[int, ...]],
+    found: Mapping[str, Any],
+    head_weight: str,
+    wanted: bool,
+    cut: bool,
+) -> bool:
+    """Another number of classes than stored, none stored, or other features in front of it than it was trained on."""
+    if head_weight not in found:
+        return wanted
+    if found[head_weight][0] != graph.network.num_classes:
+        return True
+    path = f"{graph.head}.kernel"
+    return cut and found[head_weight] != names.torch_shape(path, shapes[path])
 
 
 def adapt_input(kernel: np.ndarray, channels: int) -> np.ndarray:

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxtl.errors import InputError
-from jaxtl.trees import flatten, unflatten
+from jaxtl.trees import flatten
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ def convert(
         where: what the source is, for the message.
 
     Raises:
-        InputError: when any leaf is missing, unused or of another shape; the message lists all of them.
+        InputError: when any leaf is missing, unused or of another shape; the message lists all of them. Or when one
+            holds whole numbers.
 
     >>> arrays = convert({"fc.weight": np.ones((5, 8))}, {"fc.kernel": (8, 5)})
     >>> arrays["fc.kernel"].shape, arrays["fc.kernel"].dtype
@@ -108,7 +110,7 @@ def convert(
     ]
     if missing or unused or misshapen:
         raise InputError(mismatch_message(where, missing, unused, misshapen))
-    return {path: _float32(to_flax(path, np.asarray(source[name]))) for name, (path, _) in wanted.items()}
+    return {path: _float32(to_flax(path, np.asarray(source[name])), name, where) for name, (path, _) in wanted.items()}
 
 
 def source_shapes(source: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -118,7 +120,11 @@ def source_shapes(source: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(np.shape(array)) for name, array in source.items()}
 
 
-def _float32(array: np.ndarray) -> np.ndarray:
+def _float32(array: np.ndarray, name: str, where: str) -> np.ndarray:
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise InputError(
+            f"{where}: {name} holds {array.dtype}, not floating-point numbers; quantised weights do not fit"
+        )
     return np.ascontiguousarray(array, dtype=np.float32)
 
 

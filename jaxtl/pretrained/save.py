@@ -16,6 +16,8 @@ from jaxtl.pretrained import names
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+FILES = (WEIGHTS, CONFIG)
+_UNFINISHED = ".unfinished-"
 
 
 def save(model: Model, folder: str | Path, *, training: dict[str, Any] | None = None) -> Path:
@@ -45,18 +47,45 @@ def save(model: Model, folder: str | Path, *, training: dict[str, Any] | None = 
         raise InputError(f"{folder} is a file; jaxtl.save writes a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder))
+        for abandoned in folder.glob(f"{_UNFINISHED}*"):  # by a process that was killed
+            shutil.rmtree(abandoned)
+        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error}") from error
     try:
         state = names.state_dict(model.params, model.batch_stats)
         save_file(state, unfinished / WEIGHTS, metadata={"format": "pt"})
-        (unfinished / CONFIG).write_text(json.dumps(_config(model, training), indent=2, ensure_ascii=False) + "\n")
-        for name in (WEIGHTS, CONFIG):
-            os.replace(unfinished / name, folder / name)
+        config = json.dumps(_config(model, training), indent=2, ensure_ascii=False) + "\n"
+        (unfinished / CONFIG).write_text(config, encoding="utf-8")
+        _publish(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def _publish(unfinished: Path, folder: Path) -> None:
+    """Puts both files in their places, or, when that fails, the earlier ones back."""
+    for name in FILES:
+        if (folder / name).exists():
+            _second_name(folder / name, unfinished / f"earlier-{name}")
+    try:
+        for name in FILES:
+            os.replace(unfinished / name, folder / name)
+    except BaseException:
+        for name in FILES:
+            earlier = unfinished / f"earlier-{name}"
+            if earlier.exists():
+                shutil.move(earlier, folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
+        raise
+
+
+def _second_name(file: Path, name: Path) -> None:
+    try:
+        os.link(file, name)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(file, name)
 
 
 def _config(model: Model, training: dict[str, Any] | None) -> dict[str, Any]:
@@ -74,6 +103,7 @@ def _config(model: Model, training: dict[str, Any] | None) -> dict[str, Any]:
         "num_classes": model.num_classes,
         "num_features": graph.network.num_features,
         "global_pool": "avg",
+        "model_args": {} if model.preprocess.channels == 3 else {"in_chans": model.preprocess.channels},
         "label_names": None if model.classes is None else list(model.classes),
         "pretrained_cfg": cfg,
         "jaxtl": {"version": __version__, "name": model.name, "options": options, "training": training},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from jaxtl.errors import InputError, nearest
 
-PICKLES = (".pth", ".pt", ".th", ".bin")
+PICKLES = (".pth", ".pt", ".th", ".bin", ".ckpt", ".tar")
 NESTING = ("state_dict", "model", "model_state_dict", "net", "network")
 PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
 
 
 class Safetensors(Mapping[str, np.ndarray]):
-    """The tensors of a ``.safetensors`` file, each read when asked for."""
+    """The tensors of a ``.safetensors`` file by name, without wrappers' prefixes, each read when asked for."""
 
     def __init__(self, path: Path):
         from safetensors import SafetensorError, safe_open
@@ -27,16 +27,14 @@ class Safetensors(Mapping[str, np.ndarray]):
             raise InputError(
                 f"{path} is no whole safetensors file ({error}); it may have been cut off: fetch or write it again"
             ) from error
-        self._names = tuple(self._file.keys())
+        self._names = without_prefixes(self._file.keys())
 
     def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._names:
-            raise KeyError(name)
-        return self._file.get_tensor(name)
+        return self._file.get_tensor(self._names[name])
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each tensor, from the file's header."""
-        return {name: tuple(self._file.get_slice(name).get_shape()) for name in self._names}
+        return {name: tuple(self._file.get_slice(stored).get_shape()) for name, stored in self._names.items()}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -60,9 +58,8 @@ def find(path: Path) -> Path:
     candidates = sorted(path.glob("*.safetensors"))
     if len(candidates) == 1:
         return candidates[0]
-    raise InputError(
-        f"{path} holds {'several' if candidates else 'no'} .safetensors files and no model.safetensors; name the file itself"
-    )
+    count = "several" if candidates else "no"
+    raise InputError(f"{path} holds {count} .safetensors files and no model.safetensors; name the file itself")
 
 
 def read(path: Path) -> Mapping[str, np.ndarray]:
@@ -115,10 +112,19 @@ def arrays_of(content: Any, where: str) -> dict[str, np.ndarray]:
     if not isinstance(state, Mapping):
         raise InputError(f"{where} holds a {type(state).__name__}, not a state dict of names and tensors")
     arrays = {str(name): to_numpy(value) for name, value in state.items() if _is_array(value)}
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in arrays):
-            arrays = {name.removeprefix(prefix): value for name, value in arrays.items()}
-    return arrays
+    return {name: arrays[stored] for name, stored in without_prefixes(arrays).items()}
+
+
+def without_prefixes(names: Iterable[str]) -> dict[str, str]:
+    """Name without the prefixes that wrappers put before every name -> name as stored.
+
+    >>> without_prefixes(["_orig_mod.module.fc.bias", "_orig_mod.module.fc.weight"])
+    {'fc.bias': '_orig_mod.module.fc.bias', 'fc.weight': '_orig_mod.module.fc.weight'}
+    """
+    stored = {name: name for name in names}
+    while stored and (prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in stored)), None)):
+        stored = {name.removeprefix(prefix): original for name, original in stored.items()}
+    return stored
 
 
 def to_numpy(value: Any) -> np.ndarray:

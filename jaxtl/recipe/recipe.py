@@ -65,6 +65,8 @@ class Recipe(Section):
     """For each group but "frozen": how it learns."""
     schedule: Annotated[Schedule, named("cosine")] = Cosine()
     epochs: Annotated[int, Field(gt=0)] = 5
+    eval_every: Annotated[int, Field(gt=0)] = 1
+    """Epochs between two validations, each with its record and its checkpoint; there is always one at the end."""
     batch_size: Annotated[int, Field(gt=0)] = 32
     eval_batch_size: Annotated[int, Field(gt=0)] = 64
     label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0

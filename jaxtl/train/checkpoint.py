@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxtl.errors import InputError
 from jaxtl.train.state import TrainState
@@ -29,10 +31,13 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._ocp = ocp
         self._identity = identity
+
+        def accuracy(metrics: dict[str, float]) -> float:
+            return metrics["val_accuracy"]
+
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=AnyPreservationPolicy(
-                [LatestN(1), BestN(get_metric_fn=lambda metrics: metrics["val_accuracy"], n=1)]
-            ),
+            preservation_policy=AnyPreservationPolicy([LatestN(1), BestN(get_metric_fn=accuracy, n=1)]),
+            best_fn=accuracy,
             enable_async_checkpointing=False,
         )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
@@ -51,8 +56,8 @@ class Checkpoints:
 
     @property
     def best(self) -> int | None:
-        """The epoch with the highest validation accuracy."""
-        return self._manager.best_step() if self.latest is not None else None
+        """The epoch with the highest validation accuracy, the latest of several."""
+        return self._manager.best_step()
 
     def save(self, epoch: int, state: TrainState, history: Records) -> None:
         """Saves the state after an epoch. When this returns it is on disk, whole."""
@@ -79,9 +84,9 @@ class Checkpoints:
                 f"{self._folder} holds another run, so it cannot be continued: {'; '.join(different)}. "
                 "Restore these settings, or choose another output"
             )
-        target = jax.tree.map(_abstract, _storable(like))
-        args = self._ocp.args.Composite(state=self._ocp.args.StandardRestore(target))
-        stored = self._manager.restore(epoch, args=args)["state"]
+        example = _storable(like)
+        args = self._ocp.args.Composite(state=self._ocp.args.StandardRestore(jax.tree.map(_abstract, example)))
+        stored = jax.tree.map(_placed_as, self._manager.restore(epoch, args=args)["state"], example)
         leaves, structure = jax.tree.flatten(like.opt_state)
         state = like.replace(
             step=stored["step"],
@@ -105,6 +110,11 @@ def _storable(state: TrainState) -> dict[str, Any]:
         "rng": jax.random.key_data(state.rng),
     }
     return {key: value for key, value in stored.items() if not isinstance(value, dict) or value}
+
+
+def _placed_as(leaf: jax.Array, like: jax.Array) -> jax.Array:
+    """Free to move between devices where ``like`` is, so that the compiled step serves both."""
+    return leaf if like.committed else jnp.array(np.asarray(leaf))
 
 
 def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:

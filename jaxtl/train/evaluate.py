@@ -26,7 +26,7 @@ def evaluate(model: Model, data: Data, batch_size: int = 64, split: str = "val")
     >>> import jaxtl
     >>> model = jaxtl.load("cifar_resnet20", weights=None, in_chans=1)
     >>> evaluate(model, jaxtl.open_data("digits", model), batch_size=180)["count"]
-    360
+    359
     """
     check_fits(model, data)
     return run_evaluation(_eval_step(model), model, data, batch_size, split)
@@ -35,7 +35,7 @@ def evaluate(model: Model, data: Data, batch_size: int = 64, split: str = "val")
 def run_evaluation(
     eval_step: Callable[..., Any], state: Model | TrainState, data: Data, batch_size: int, split: str = "val"
 ) -> dict[str, Any]:
-    """The same with an evaluation step at hand. Nothing is fetched from the device before the last batch is under way."""
+    """The same with an evaluation step at hand. Nothing is fetched before the last batch is under way."""
     found = jax.device_get([eval_step(state, batch) for batch in data.eval_batches(batch_size, split=split)])
     count = sum(int(metrics["count"]) for metrics in found)
     correct = sum(int(metrics["correct"]) for metrics in found)
@@ -48,11 +48,12 @@ def _eval_step(model: Model) -> Any:
 
 
 def check_fits(model: Model, data: Data) -> None:
-    """Raises ``InputError`` when a model cannot be trained or measured on some data: classes or preprocessing differ."""
+    """Raises ``InputError`` when a model does not fit some data: classes or preprocessing differ."""
     problems = []
     if model.num_classes != len(data.classes):
         problems.append(
-            f"it has {model.num_classes} classes and the data has {len(data.classes)}: load it with num_classes={len(data.classes)}"
+            f"it has {model.num_classes} classes and the data has {len(data.classes)}: "
+            f"load it with num_classes={len(data.classes)}"
         )
     elif model.classes is not None and model.classes != data.classes:
         different = [

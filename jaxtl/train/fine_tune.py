@@ -19,6 +19,7 @@ from jaxtl.errors import InputError
 from jaxtl.finetune.from_recipe import make_optimizer
 from jaxtl.finetune.optimizer import Optimizer
 from jaxtl.model import Model
+from jaxtl.notices import say
 from jaxtl.pretrained.save import save
 from jaxtl.recipe import Recipe
 from jaxtl.train.checkpoint import Checkpoints, Records
@@ -72,6 +73,7 @@ def fine_tune(
     Raises:
         InputError: recipe, model and data do not fit together; or the output holds a run already and ``resume`` is
             not given, or holds another run and it is.
+        FloatingPointError: the loss is not finite any more.
 
     >>> import jaxtl
     >>> model = jaxtl.load("cifar_resnet20", weights=None, num_classes=10, in_chans=1)
@@ -86,6 +88,8 @@ def fine_tune(
     optimizer, train_step, eval_step = _tools(model, recipe, steps_per_epoch)
     state = TrainState.create(model, optimizer, seed=recipe.seed)
     output = None if recipe.output is None else Path(recipe.output)
+    if resume and output is None:
+        raise InputError("a run is continued from its output; give the recipe the output of the run")
     history: Records = []
 
     with ExitStack() as stack:
@@ -94,18 +98,22 @@ def fine_tune(
             checkpoints = stack.enter_context(
                 Checkpoints(_checkpoint_folder(output, resume), _identity(model, data, recipe))
             )
-            if resume and checkpoints.latest is not None:
+            if checkpoints.latest is not None:
                 state, history = checkpoints.restore(checkpoints.latest, state)
+            elif resume:
+                say(f"{output} holds no checkpoint: the run starts at the beginning")
             _write(output / "recipe.yaml", recipe.to_yaml())
             _write_history(output, history)
-        start = len(history) * steps_per_epoch
+        done = history[-1]["epoch"] if history else 0
+        start = done * steps_per_epoch
         batches = stack.enter_context(closing(data.train_batches(recipe.batch_size, seed=recipe.seed, start=start)))
         bar = stack.enter_context(Progress(recipe.epochs * steps_per_epoch, start, recipe.batch_size, progress))
-        for epoch in range(len(history) + 1, recipe.epochs + 1):
+        while done < recipe.epochs:
+            epoch = min(done + recipe.eval_every, recipe.epochs)
             bar.epoch(epoch, recipe.epochs)
             begun = time.perf_counter()
             metrics = []
-            for _ in range(steps_per_epoch):
+            for _ in range((epoch - done) * steps_per_epoch):
                 state, found = train_step(state, next(batches))
                 metrics.append(found)
                 bar.step(found)
@@ -113,6 +121,7 @@ def fine_tune(
             trained = time.perf_counter()
             measured = run_evaluation(eval_step, state, data, recipe.eval_batch_size)
             last = epoch * steps_per_epoch - 1
+            _check_finite(epoch, train, measured)
             record = {
                 "epoch": epoch,
                 "step": epoch * steps_per_epoch,
@@ -121,7 +130,7 @@ def fine_tune(
                 "val_loss": measured["loss"],
                 "val_accuracy": measured["accuracy"],
                 "learning_rate": {group: float(rate(last)) for group, rate in optimizer.rates.items()},
-                "images_per_second": steps_per_epoch * min(recipe.batch_size, len(data.train)) / (trained - begun),
+                "images_per_second": len(metrics) * min(recipe.batch_size, len(data.train)) / (trained - begun),
                 "seconds": time.perf_counter() - begun,
             }
             history.append(record)
@@ -129,9 +138,10 @@ def fine_tune(
                 checkpoints.save(epoch, state, history)
                 _write_history(output, history)
             bar.record(record, recipe.epochs)
+            done = epoch
 
         tuned = state.to_model(model).replace(classes=data.classes)
-        best = max(history, key=lambda record: record["val_accuracy"])
+        best = max(history, key=lambda record: (record["val_accuracy"], record["epoch"]))
         if checkpoints is not None and output is not None:
             _write_results(output, tuned, state, history, best, checkpoints, recipe)
     return Result(tuned, history, best, output)
@@ -163,13 +173,15 @@ def _checkpoint_folder(output: Path, resume: bool) -> Path:
 def _identity(model: Model, data: Data, recipe: Recipe) -> dict[str, Any]:
     """Everything that the bits of a run depend on, by name."""
     fields = recipe.model_dump(mode="json", exclude={"output", "model", "data", "eval_batch_size"})
-    return {
+    identity = {
         **fields,
+        "groups": list(recipe.groups.items()),  # their order counts
         "model": model.name,
         "architecture": [model.graph.architecture, {k: v for k, v in model.graph.options.items() if v is not None}],
         "weights": _fingerprint(model),
         "data": data.fingerprint,
     }
+    return json.loads(json.dumps(identity, default=repr))
 
 
 def _fingerprint(model: Model) -> str:
@@ -181,10 +193,20 @@ def _fingerprint(model: Model) -> str:
     return digest.hexdigest()[:16]
 
 
+def _check_finite(epoch: int, train: list[dict[str, Any]], measured: dict[str, Any]) -> None:
+    losses = [*(float(metrics["loss"]) for metrics in train), measured["loss"]]
+    if not np.isfinite(losses).all():
+        where = f"step {np.isfinite(losses).argmin() + 1}" if not np.isfinite(losses[:-1]).all() else "validation"
+        raise FloatingPointError(
+            f"the loss is not finite in epoch {epoch} ({where}): lower the learning rates, or set clip_norm; "
+            "the checkpoints of earlier epochs are whole"
+        )
+
+
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text)
+    unfinished.write_text(text, encoding="utf-8")
     os.replace(unfinished, path)
 
 

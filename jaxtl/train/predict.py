@@ -25,11 +25,11 @@ def predict(
 ) -> list[dict[str, Any]]:
     """The most probable classes of image files, one dict a file and in its order.
 
-    Each dict: ``"path"``; ``"label"`` and ``"probability"`` of the best class; ``"top"``, a list of (label, probability)
-    of the ``top`` best. Classes without names are called by their numbers.
+    Each dict: ``"path"``; ``"label"`` and ``"probability"`` of the best class; ``"top"``, a list of (label,
+    probability) of the ``top`` best. Classes without names are called by their numbers.
 
     Raises:
-        InputError: a file that is missing or no image (all of them are listed), or a model without a head.
+        InputError: files that are missing or no images (all of them are listed), or a model without a head.
 
     >>> import jaxtl, tempfile
     >>> from PIL import Image
@@ -42,21 +42,36 @@ def predict(
     """
     if model.num_classes == 0:
         raise InputError(f"{model.name} has no head to predict with; load it with num_classes=N or use model.features")
-    paths = [images] if isinstance(images, str | os.PathLike) else list(images)
+    paths = [Path(path) for path in ([images] if isinstance(images, str | os.PathLike) else images)]
     if not paths:
         raise InputError("no image to predict; give at least one file")
-    missing = [str(path) for path in paths if not Path(path).is_file()]
+    missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         raise InputError(f"no such image: {', '.join(missing)}")
     classes = model.classes or tuple(map(str, range(model.num_classes)))
-    found = []
+    found: list[dict[str, Any]] = []
+    problems: list[str] = []
     for start in range(0, len(paths), batch_size):
         part = paths[start : start + batch_size]
-        pixels = np.stack([model.preprocess(read_image(path, model.preprocess.channels)) for path in part])
+        pixels = _read(part, model, problems)
+        if problems:
+            continue
         padded = np.pad(pixels, ((0, min(batch_size, len(paths)) - len(part)), (0, 0), (0, 0), (0, 0)))
         logits = model(normalise(padded, model.preprocess.mean, model.preprocess.std))
         probabilities = np.asarray(jax.nn.softmax(logits))[: len(part)]
         for path, row in zip(part, probabilities, strict=True):
             best = [(classes[i], float(row[i])) for i in np.argsort(-row)[:top]]
             found.append({"path": str(path), "label": best[0][0], "probability": best[0][1], "top": best})
+    if problems:
+        raise InputError("; ".join(problems))
     return found
+
+
+def _read(paths: Sequence[Path], model: Model, problems: list[str]) -> np.ndarray:
+    pixels = []
+    for path in paths:
+        try:
+            pixels.append(model.preprocess(read_image(path, model.preprocess.channels)))
+        except InputError as error:
+            problems.append(str(error))
+    return np.asarray(pixels)

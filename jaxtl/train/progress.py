@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a bar with loss, accuracy, images per second and time left, and a line an epoch."""
+"""What a run shows while it goes on: a bar with loss, accuracy, speed and time left, and a line an epoch."""
 
 from __future__ import annotations
 

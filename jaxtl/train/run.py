@@ -34,7 +34,7 @@ def prepare(recipe: Recipe) -> Prepared:
         InputError: sections that are missing, or whatever model, data and groups find wrong.
     """
     network, images = recipe.require("model"), recipe.require("data")
-    classes = open_data(images.source, Preprocess(size=32)).classes
+    classes = open_data(images.source, Preprocess(size=(32, 32))).classes
     rates = {"drop_rate": network.drop_rate, "drop_path_rate": network.drop_path_rate}
     model = load(
         network.name,

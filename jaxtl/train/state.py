@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 
 from jaxtl.errors import InputError
 from jaxtl.finetune.labels import FROZEN
@@ -16,7 +18,12 @@ from jaxtl.model import Model
 from jaxtl.trees import Tree, combine, partition
 
 
-@struct.dataclass
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["step", "params", "frozen", "batch_stats", "opt_state", "rng"],
+    meta_fields=[],
+)
+@dataclass(frozen=True, eq=False)
 class TrainState:
     """The state of a run: a plain pytree.
 
@@ -67,6 +74,10 @@ class TrainState:
     def all_params(self) -> Tree:
         """Trained and frozen parameters in one tree, as ``model.params``."""
         return combine(self.params, self.frozen)
+
+    def replace(self, **changes: Any) -> TrainState:
+        """The same state with some fields changed."""
+        return dataclasses.replace(self, **changes)
 
     def to_model(self, model: Model) -> Model:
         """The model with this state's parameters and statistics, copied."""

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import jax
+import optax
+import pytest
+from small_models import small_model, training
+
+import jaxtl
+from jaxtl.finetune.from_recipe import make_optimizer
+from jaxtl.recipe import Recipe
+from jaxtl.trees import flatten
+
+
+def _rows(transform: optax.GradientTransformation) -> dict[str, object]:
+    optimizer = jaxtl.multi_transform({"all": transform}, training("layer3", "fc"))
+    return {row.stage: row for row in jaxtl.explain(small_model(), optimizer).rows}
+
+
+@pytest.mark.parametrize(
+    ("transform", "rate", "decay"),
+    [
+        (optax.adamw(3e-4, weight_decay=0.05), 3e-4, (0.05, 0.05)),
+        (optax.sgd(0.1, momentum=0.9), 0.1, (0.0, 0.0)),
+        (optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.2)), 0.2, (0.01, 0.01)),
+        (
+            optax.adamw(1e-3, weight_decay=0.1, mask=lambda p: jax.tree.map(lambda leaf: leaf.ndim > 1, p)),
+            1e-3,
+            (0.0, 0.1),
+        ),
+        (optax.chain(optax.sgd(1.0), optax.scale_by_schedule(lambda step: 0.5)), 0.5, (0.0, 0.0)),
+    ],
+    ids=["adamw", "sgd", "chain", "mask", "schedule"],
+)
+def test_rates_and_decays_are_measured(transform, rate: float, decay: tuple[float, float]) -> None:
+    rows = _rows(transform)
+    for stage in ("layer3", "fc"):
+        assert rows[stage].rate == pytest.approx(rate, rel=1e-5)
+        assert rows[stage].decay == pytest.approx(decay, rel=1e-5, abs=1e-12)
+    assert rows["layer1"].group == "frozen"
+    assert rows["layer1"].rate is rows["layer1"].decay is None
+
+
+def test_counts_and_bytes_are_those_of_the_arrays() -> None:
+    model = small_model()
+    optimizer = jaxtl.multi_transform({"all": optax.adam(1e-3)}, training("layer3", "fc"))
+    state = jaxtl.TrainState.create(model, optimizer)
+    rows = jaxtl.explain(model, optimizer).rows
+    assert [row.stage for row in rows] == list(model.stages)
+    for row in rows:
+        leaves = [leaf for path, leaf in flatten(model.params).items() if model.graph.stage_of(path) == row.stage]
+        assert row.parameters == sum(leaf.size for leaf in leaves)
+        assert row.bytes == sum(leaf.nbytes for leaf in leaves)
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim)
+    assert sum(row.optimizer_bytes for row in rows) == held > 0
+    assert [row.batch_norms for row in rows] == [(0, 1), (0, 6), (0, 6), (6, 0), (0, 0)]
+
+
+def test_the_table_says_it_all() -> None:
+    model = small_model().replace(notes=("something was adapted",))
+    optimizer = jaxtl.multi_transform({"all": optax.adamw(3e-4, weight_decay=0.05)}, training("layer3", "fc"))
+    explanation = jaxtl.explain(model, optimizer)
+    text = str(explanation)
+    for word in (*model.stages, "frozen", "all", "0.0003", "0.05", "6 adapt", "6 frozen", "something was adapted"):
+        assert word in text
+    total = sum(leaf.size for leaf in flatten(model.params).values())
+    assert f"trains {explanation.trained:,} of {total:,} parameters" in text
+    layer3 = next(line for line in text.splitlines() if line.strip().startswith("layer3"))
+    assert layer3.split()[:3] == ["layer3", "all", "0.0003"]
+
+
+def test_a_stage_in_two_groups_has_two_rows() -> None:
+    optimizer = jaxtl.multi_transform(
+        {"norms": optax.sgd(0.1), "fast": optax.sgd(0.2)},
+        lambda path, leaf: "fast" if path.startswith("fc") else "norms" if ".bn" in path else "frozen",
+    )
+    rows = jaxtl.explain(small_model(), optimizer).rows
+    assert {(row.stage, row.group) for row in rows if row.stage == "layer2"} == {
+        ("layer2", "norms"),
+        ("layer2", "frozen"),
+    }
+
+
+def test_a_recipes_peak_is_shown_and_not_its_first_step() -> None:
+    model = small_model()
+    recipe = Recipe.from_keywords(epochs=4, groups={"head": "fast", "*": "slow"}, schedule={"name": "one_cycle"})
+    rows = jaxtl.explain(model, make_optimizer(recipe, model, steps_per_epoch=25)).rows
+    assert {row.group: pytest.approx(row.rate, rel=1e-3) for row in rows} == {"slow": 1e-4, "fast": 1e-3}
+    assert [row.decay for row in rows if row.stage == "layer1"] == [pytest.approx((0.0, 0.01), rel=1e-3)]

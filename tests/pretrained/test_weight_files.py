@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import pickle
+import sys
+
+import numpy as np
+import pytest
+from local_files import shared
+from safetensors.numpy import save_file
+from small_models import bits, small_model
+
+import jaxtl
+from jaxtl.errors import InputError
+from jaxtl.pretrained import weight_files
+from jaxtl.pretrained.names import state_dict
+
+torch = pytest.importorskip("torch")
+
+ARRAYS = {"fc.bias": np.arange(3, dtype=np.float32), "fc.weight": np.ones((3, 2), np.float32)}
+
+
+def _tensors(prefix: str = "") -> dict:
+    return {prefix + name: torch.tensor(array) for name, array in ARRAYS.items()}
+
+
+def _same(found) -> bool:
+    return dict(found).keys() == ARRAYS.keys() and all(np.array_equal(found[name], ARRAYS[name]) for name in ARRAYS)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "_orig_mod.module.", "module._orig_mod."])
+@pytest.mark.parametrize("nesting", [(), ("state_dict",), ("model",), ("checkpoint", "net")])
+def test_nesting_and_prefixes(prefix: str, nesting: tuple[str, ...], tmp_path) -> None:
+    content = _tensors(prefix)
+    for key in reversed(nesting):
+        content = {key: content, "epoch": 3, "args": {"lr": 0.1}}
+    torch.save(content, tmp_path / "a.pth")
+    if "checkpoint" in nesting:
+        with pytest.raises(InputError, match=r"holds no state dict.*found the keys \['args', 'checkpoint', 'epoch'\]"):
+            weight_files.read(tmp_path / "a.pth")
+    else:
+        assert _same(weight_files.read(tmp_path / "a.pth"))
+
+
+def test_a_prefix_that_not_all_names_share_is_a_name(tmp_path) -> None:
+    torch.save({"module.a": torch.zeros(1), "b": torch.zeros(1)}, tmp_path / "a.pt")
+    assert sorted(weight_files.read(tmp_path / "a.pt")) == ["b", "module.a"]
+
+
+def test_prefixes_in_safetensors(tmp_path) -> None:
+    save_file({f"_orig_mod.module.{name}": array for name, array in ARRAYS.items()}, tmp_path / "a.safetensors")
+    found = weight_files.read(tmp_path / "a.safetensors")
+    assert _same(found)
+    assert found.shapes() == {name: array.shape for name, array in ARRAYS.items()}
+
+
+@pytest.mark.parametrize("suffix", weight_files.PICKLES)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_every_ending_and_both_formats(suffix: str, zipped: bool, tmp_path) -> None:
+    torch.save(_tensors(), tmp_path / f"a{suffix}", _use_new_zipfile_serialization=zipped)
+    assert _same(weight_files.read(tmp_path / f"a{suffix}"))
+
+
+def test_bfloat16_tensors(tmp_path) -> None:
+    torch.save({name: tensor.bfloat16() for name, tensor in _tensors().items()}, tmp_path / "a.pt")
+    assert _same(weight_files.read(tmp_path / "a.pt"))
+
+
+@pytest.mark.parametrize("depth", [20, 32])
+def test_a_pickle_with_cuda_storages_nesting_and_prefixes(depth: int) -> None:
+    model = jaxtl.load(f"cifar_resnet{depth}", weights=shared(f"weights/cifar10_resnet{depth}.th"))
+    assert model.num_classes == 10
+    assert model.notes == ()
+    assert float(abs(model.params["fc"]["kernel"]).max()) > 0.1
+
+
+class _Malicious:
+    def __init__(self, path: str):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_code_in_a_pickle_is_refused_and_not_run(nested: bool, tmp_path) -> None:
+    trap = tmp_path / "executed"
+    content = {**_tensors(), "extra": _Malicious(str(trap))} if nested else _Malicious(str(trap))
+    torch.save(content, tmp_path / "a.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(content))
+    for name in ("a.pth", "plain.pth"):
+        with pytest.raises(InputError, match=r"cannot be read as torch weights .*never code"):
+            weight_files.read(tmp_path / name)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights at all", bytes(range(256)) * 20, b"PK\x03\x04 broken zip"])
+def test_garbage(content: bytes, tmp_path) -> None:
+    (tmp_path / "a.pth").write_bytes(content)
+    (tmp_path / "a.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read as torch weights"):
+        weight_files.read(tmp_path / "a.pth")
+    with pytest.raises(InputError, match="no whole safetensors file"):
+        weight_files.read(tmp_path / "a.safetensors")
+
+
+def test_a_truncated_file(tmp_path) -> None:
+    save_file(ARRAYS, tmp_path / "a.safetensors")
+    torch.save(_tensors(), tmp_path / "a.pth")
+    for name in ("a.safetensors", "a.pth"):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[:-8])
+        with pytest.raises(InputError, match=r"it may have been cut off|cannot be read as torch weights"):
+            weight_files.read(tmp_path / name)
+
+
+def test_without_torch_the_message_names_the_extra(tmp_path, monkeypatch) -> None:
+    torch.save(_tensors(), tmp_path / "a.pth")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(InputError, match=r"torch is not installed; run: pip install 'jaxtl\[timm\]'"):
+        weight_files.read(tmp_path / "a.pth")
+    save_file(ARRAYS, tmp_path / "a.safetensors")
+    assert _same(weight_files.read(tmp_path / "a.safetensors"))
+
+
+def test_a_whole_model_and_other_contents_are_told(tmp_path) -> None:
+    torch.save(torch.nn.Linear(2, 3), tmp_path / "a.pth")
+    with pytest.raises(InputError, match="save model.state_dict"):
+        weight_files.read(tmp_path / "a.pth")
+    torch.save([1, 2], tmp_path / "a.pth")
+    with pytest.raises(InputError, match="holds a list, not a state dict"):
+        weight_files.read(tmp_path / "a.pth")
+
+
+def test_folders_and_files_that_are_none(tmp_path) -> None:
+    with pytest.raises(InputError, match="holds no .safetensors files"):
+        weight_files.find(tmp_path)
+    save_file(ARRAYS, tmp_path / "one.safetensors")
+    assert weight_files.find(tmp_path).name == "one.safetensors"
+    with pytest.raises(InputError, match=r"no weight file or folder .*did you mean '.*one.safetensors'"):
+        weight_files.find(tmp_path / "on.safetensors")
+    save_file(ARRAYS, tmp_path / "two.safetensors")
+    with pytest.raises(InputError, match="several .safetensors files"):
+        weight_files.find(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    assert weight_files.find(tmp_path).name == "pytorch_model.bin"
+    save_file(ARRAYS, tmp_path / "model.safetensors")
+    assert weight_files.find(tmp_path).name == "model.safetensors"
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(InputError, match=r"is no weight file; known endings: .safetensors, .pth"):
+        weight_files.find(tmp_path / "notes.txt")
+
+
+def test_a_pickle_and_safetensors_give_the_same_model(tmp_path) -> None:
+    model = small_model()
+    state = state_dict(model.params, model.batch_stats)
+    torch.save({"state_dict": {f"module.{k}": torch.tensor(v) for k, v in state.items()}}, tmp_path / "a.pth.tar")
+    found = jaxtl.load("cifar_resnet20", weights=tmp_path / "a.pth.tar")
+    assert bits(found.params) == bits(model.params)

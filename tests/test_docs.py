@@ -1,0 +1,25 @@
+"""What the documentation shows holds; its Python examples run as doctests."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from jaxtl.recipe import load_recipe
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def test_the_recipe_shown_is_one(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "recipes.md").read_text(), re.DOTALL)
+    (tmp_path / "photos.yaml").write_text(shown)
+    changes = re.search(r"^jaxtl train photos.yaml (\S+=.*)$", (DOCS / "recipes.md").read_text(), re.MULTILINE)
+    recipe = load_recipe(tmp_path / "photos.yaml", changes[1].split())
+    assert recipe.epochs == 10
+    assert recipe.optimizer["fast"].lr == 3e-4
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_links_lead_to_pages(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (DOCS / target).is_file(), target

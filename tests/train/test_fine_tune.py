@@ -1,0 +1,273 @@
+"""A run: what it writes, what it refuses, and that continuing it gives the bits it would have had."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from small_models import bits
+
+import jaxtl
+from jaxtl.errors import InputError
+from jaxtl.finetune.from_recipe import make_optimizer
+from jaxtl.recipe import Recipe, load_recipe
+from jaxtl.train import fine_tune as module
+
+ROOT = Path(jaxtl.__file__).parents[1]
+EPOCHS = 3
+
+
+def _model(**options) -> jaxtl.Model:
+    return jaxtl.load("cifar_resnet20", weights=None, num_classes=10, in_chans=1, until="layer1", **options)
+
+
+def _data(model: jaxtl.Model, **options) -> jaxtl.data.Data:
+    ours = model.replace(preprocess=model.preprocess)
+    return jaxtl.open_data("digits", ours, **({"samples_per_class": 4, "val_fraction": 0.05} | options))
+
+
+def _small(model: jaxtl.Model) -> jaxtl.Model:
+    return model.replace(preprocess=model.preprocess.replace(size=8))
+
+
+RECIPE = Recipe.from_keywords(
+    groups={"layer1": "slow", "head": "fast", "*": "frozen"}, epochs=EPOCHS, batch_size=10, eval_batch_size=40
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> jaxtl.Model:
+    return _small(_model(drop_path_rate=0.2))
+
+
+@pytest.fixture(scope="module")
+def data(model):
+    return _data(model)
+
+
+@pytest.fixture(scope="module")
+def whole(model, data, tmp_path_factory) -> jaxtl.train.fine_tune.Result:
+    """A run that nothing interrupted."""
+    output = tmp_path_factory.mktemp("runs") / "whole"
+    return jaxtl.fine_tune(model, data, RECIPE, output=output, progress=False)
+
+
+def _comparable(history: list[dict]) -> list[dict]:
+    """What of a history does not tell the time."""
+    return [{k: v for k, v in record.items() if k not in ("seconds", "images_per_second")} for record in history]
+
+
+def _read(output: Path) -> list[dict]:
+    return [json.loads(line) for line in (output / "history.jsonl").read_text().splitlines()]
+
+
+def test_the_history_is_one_valid_record_an_epoch(model, data, whole) -> None:
+    steps = data.steps_per_epoch(RECIPE.batch_size)
+    assert _read(whole.output) == whole.history
+    assert [record["epoch"] for record in whole.history] == [1, 2, 3]
+    assert [record["step"] for record in whole.history] == [steps, 2 * steps, 3 * steps]
+    rates = make_optimizer(RECIPE, model, steps).rates
+    for record in whole.history:
+        expected = {group: pytest.approx(float(rates[group](record["step"] - 1))) for group in ("slow", "fast")}
+        assert record["learning_rate"] == expected
+        assert np.isfinite([record["train_loss"], record["val_loss"], record["images_per_second"]]).all()
+        assert 0 <= record["train_accuracy"] <= 1
+        assert 0 <= record["val_accuracy"] <= 1
+
+
+def test_the_folder_holds_what_the_result_says(model, data, whole) -> None:
+    tuned = jaxtl.load(whole.output / "model")
+    assert bits(tuned.params) == bits(whole.model.params)
+    assert bits(tuned.batch_stats) == bits(whole.model.batch_stats)
+    assert tuned.classes == whole.model.classes == data.classes
+    measured = jaxtl.evaluate(tuned, data, batch_size=RECIPE.eval_batch_size)
+    assert measured["accuracy"] == whole.history[-1]["val_accuracy"]
+    assert measured["loss"] == pytest.approx(whole.history[-1]["val_loss"], rel=1e-5)
+    assert load_recipe(whole.output / "recipe.yaml").replace(output=None) == RECIPE.replace(output=None)
+    assert (whole.output / "curves.png").stat().st_size > 1000
+    assert not list(whole.output.rglob("*unfinished*"))
+
+
+def test_the_given_model_is_unchanged_and_what_is_frozen_too(model, whole) -> None:
+    before, after = bits(model.params), bits(whole.model.params)
+    assert {path for path in before if before[path] != after[path]} == {
+        path for path in before if path.startswith(("layer1", "fc"))
+    }
+    assert model.classes is None
+
+
+def test_best_is_the_epoch_with_the_highest_accuracy(model, data, tmp_path, monkeypatch) -> None:
+    """Not the last: of the accuracies 0.2, 0.9, 0.5, 0.1 the second is kept, with its weights."""
+    kept = {}
+    accuracies = iter([0.2, 0.9, 0.5, 0.1])
+
+    def measured(eval_step, state, *arguments) -> dict:
+        accuracy = next(accuracies)
+        kept[accuracy] = bits(state.all_params)
+        return {"accuracy": accuracy, "loss": 1.0, "correct": 1, "count": 10}
+
+    monkeypatch.setattr(module, "run_evaluation", measured)
+    result = jaxtl.fine_tune(model, data, RECIPE, output=tmp_path / "run", epochs=4, progress=False)
+    assert result.best["epoch"] == 2
+    assert bits(jaxtl.load(tmp_path / "run" / "best").params) == kept[0.9]
+    assert bits(jaxtl.load(tmp_path / "run" / "model").params) == kept[0.1]
+    epochs = {int(entry.name) for entry in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert epochs == {2, 4}
+
+
+class _StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("how", [KeyboardInterrupt, _StoppedError])
+def test_an_interrupted_run_continues_to_the_same_bits(model, data, whole, tmp_path, monkeypatch, how) -> None:
+    output = tmp_path / "run"
+    steps = data.steps_per_epoch(RECIPE.batch_size)
+    _interrupt_after(monkeypatch, 2 * steps + 1, how)
+    with pytest.raises(how):
+        jaxtl.fine_tune(model, data, RECIPE, output=output, progress=False)
+    monkeypatch.undo()
+    assert _comparable(_read(output)) == _comparable(whole.history[:2])
+    resumed = jaxtl.fine_tune(model, data, RECIPE, output=output, resume=True, progress=False)
+    _assert_same(resumed, whole)
+
+
+def _interrupt_after(monkeypatch, steps: int, how: type[BaseException]) -> None:
+    original = module._tools
+
+    def tools(*arguments):
+        optimizer, train_step, eval_step = original(*arguments)
+        taken = iter(range(steps))
+
+        def stopping(state, batch):
+            if next(taken, None) is None:
+                raise how
+            return train_step(state, batch)
+
+        return optimizer, stopping, eval_step
+
+    monkeypatch.setattr(module, "_tools", tools)
+
+
+def _assert_same(result, whole) -> None:
+    assert bits(result.model.params) == bits(whole.model.params)
+    assert bits(result.model.batch_stats) == bits(whole.model.batch_stats)
+    assert _comparable(result.history) == _comparable(whole.history)
+    assert _comparable(_read(result.output)) == _comparable(whole.history)
+
+
+def test_continuing_a_finished_run_changes_nothing(model, data, whole) -> None:
+    _assert_same(jaxtl.fine_tune(model, data, RECIPE, output=whole.output, resume=True, progress=False), whole)
+
+
+def test_another_recipe_model_or_data_is_refused_by_name(model, data, whole) -> None:
+    other_weights = _small(_model(drop_path_rate=0.2, seed=1))
+    other_groups = {"head": "fast", "layer1": "slow", "*": "frozen"}
+    cases = [
+        (model, data, {"batch_size": 5}, r"batch_size: 10 then, 5 now"),
+        (model, data, {"epochs": 9, "seed": 3}, r"epochs: 3 then, 9 now; seed: 0 then, 3 now"),
+        (model, data, {"optimizer.fast.lr": 0.5}, r"optimizer: .*0.001.* then, .*0.5.* now"),
+        (model, data, {"groups": other_groups}, r"groups: \[\['layer1', 'slow'\].* then, \[\['head', 'fast'\]"),
+        (other_weights, data, {}, r"weights: '\w+' then, '\w+' now"),
+        (model, _data(model, seed=1), {}, r"data: '\w+' then, '\w+' now"),
+        (model, _data(model, augment="none"), {}, r"data: '\w+' then, '\w+' now"),
+    ]
+    for network, images, changes, message in cases:
+        with pytest.raises(InputError, match=message):
+            jaxtl.fine_tune(network, images, RECIPE, output=whole.output, resume=True, progress=False, **changes)
+    assert _read(whole.output) == whole.history
+
+
+def test_a_second_run_into_the_same_output_is_refused(model, data, whole) -> None:
+    with pytest.raises(InputError, match="holds a run already: --resume"):
+        jaxtl.fine_tune(model, data, RECIPE, output=whole.output, progress=False)
+
+
+def test_outputs_that_cannot_be(model, data, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        jaxtl.fine_tune(model, data, RECIPE, output=tmp_path / "file", progress=False)
+    with pytest.raises(InputError, match="continued from its output"):
+        jaxtl.fine_tune(model, data, RECIPE, resume=True, progress=False)
+
+
+def test_a_model_that_does_not_fit_the_data_is_refused(model, data) -> None:
+    wrong_classes = model.replace(classes=tuple("abcdefghij"))
+    other_size = model.replace(preprocess=model.preprocess.replace(size=16, mean=(0.1,)))
+    three = jaxtl.load("cifar_resnet20", weights=None, num_classes=3, in_chans=1).replace(preprocess=model.preprocess)
+    cases = [
+        (wrong_classes, r"its classes are not the data's \('a' against '0', 'b' against '1'"),
+        (other_size, r"its preprocessing is not the data's \(input_size .*\[1, 16, 16\] against \[1, 8, 8\]; mean"),
+        (three, r"it has 3 classes and the data has 10: load it with num_classes=10"),
+    ]
+    for network, message in cases:
+        with pytest.raises(InputError, match=message):
+            jaxtl.fine_tune(network, data, RECIPE, progress=False)
+        with pytest.raises(InputError, match=message):
+            jaxtl.evaluate(network, data)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(model, data, tmp_path) -> None:
+    broken = model.replace(params={**model.params, "fc": jax.tree.map(lambda leaf: leaf * np.nan, model.params["fc"])})
+    with pytest.raises(FloatingPointError, match=r"not finite in epoch 1 \(step 1\): lower the learning rates"):
+        jaxtl.fine_tune(broken, data, RECIPE, output=tmp_path / "run", progress=False)
+    assert (tmp_path / "run" / "history.jsonl").read_text() == ""
+
+
+_RUN = """
+import sys
+import jaxtl
+from jaxtl.recipe import load_recipe
+model = jaxtl.load(sys.argv[1], drop_path_rate=0.2)
+data = jaxtl.open_data("digits", model, samples_per_class=4, val_fraction=0.05)
+print("ready", flush=True)
+jaxtl.fine_tune(model, data, load_recipe(sys.argv[2]), output=sys.argv[3], resume=True, progress=False)
+print("done", flush=True)
+"""
+
+
+def test_killed_at_any_moment_it_continues_to_the_same_bits(model, data, whole, tmp_path) -> None:
+    """The first kill falls into the saving of a checkpoint, the second anywhere."""
+    jaxtl.save(model, tmp_path / "start")
+    recipe, output = tmp_path / "recipe.yaml", tmp_path / "run"
+    recipe.write_text(RECIPE.to_yaml())
+    command = [sys.executable, "-c", _RUN, str(tmp_path / "start"), str(recipe), str(output)]
+
+    killed = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    checkpoints = output / "checkpoints"
+    _wait_until(lambda: list(checkpoints.glob("*tmp*")) or list(checkpoints.glob("1/*")), killed)
+    _kill(killed)
+
+    killed = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert killed.stdout.readline() == "ready\n"
+    time.sleep(random.uniform(0.0, 6.0))
+    _kill(killed)
+
+    start = jaxtl.load(tmp_path / "start", drop_path_rate=0.2)
+    _assert_same(jaxtl.fine_tune(start, data, RECIPE, output=output, resume=True, progress=False), whole)
+    assert not list(output.rglob("*unfinished*"))
+    assert not list(output.rglob("*tmp*"))
+
+
+def _wait_until(condition, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def _kill(process: subprocess.Popen) -> None:
+    if process.poll() is None:
+        os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()

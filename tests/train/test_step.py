@@ -1,0 +1,203 @@
+"""What is frozen is neither moved, nor paid for, nor remembered."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from small_models import batch, bits, leaf_bits, small_model, training
+
+import jaxtl
+from jaxtl.train.checkpoint import Checkpoints
+from jaxtl.train.step import softmax_cross_entropy
+from jaxtl.trees import flatten
+
+
+def _trained(model: jaxtl.Model, optimizer, steps: int = 3, seed: int = 0, train_step=None):
+    state = jaxtl.TrainState.create(model, optimizer, seed=seed)
+    train_step = train_step or jaxtl.make_train_step(model, optimizer)
+    losses = []
+    for step in range(steps):
+        state, metrics = train_step(state, batch(seed=step))
+        losses.append(float(metrics["loss"]))
+    return state, train_step, losses
+
+
+@pytest.fixture(scope="module")
+def half_frozen():
+    """A network of which stem to layer2 are frozen, its optimizer, its bits before, and the state after three steps."""
+    model = small_model()
+    before = bits(model.params), bits(model.batch_stats)
+    optimizer = jaxtl.multi_transform({"all": optax.adamw(1e-2, weight_decay=0.1)}, training("layer3", "fc"))
+    state, train_step, _ = _trained(model, optimizer)
+    return model, optimizer, before, state, train_step
+
+
+def test_frozen_parameters_and_statistics_keep_their_bits_and_the_others_move(half_frozen) -> None:
+    _, _, (params, stats), state, _ = half_frozen
+    for before, after in ((params, bits(state.all_params)), (stats, bits(state.batch_stats))):
+        assert before.keys() == after.keys()
+        moved = {path for path in before if before[path] != after[path]}
+        assert moved == {path for path in before if path.startswith(("layer3", "fc"))}
+
+
+def test_the_model_is_unchanged_and_usable_after_donated_steps(half_frozen) -> None:
+    model, _, before, state, _ = half_frozen
+    assert (bits(model.params), bits(model.batch_stats)) == before
+    images = batch()["image"]
+    tuned = state.to_model(model)
+    assert not np.allclose(model(images), tuned(images), atol=1e-3)
+    expected, _ = model.graph.apply(state.all_params, state.batch_stats, jnp.asarray(images))
+    np.testing.assert_allclose(tuned(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_tuned_model_survives_further_steps(half_frozen) -> None:
+    model, optimizer, _, _, train_step = half_frozen
+    state, _, _ = _trained(model, optimizer, steps=1, train_step=train_step)
+    tuned = state.to_model(model)
+    before = bits(tuned.params)
+    train_step(state, batch())
+    assert bits(tuned.params) == before
+
+
+def test_the_optimizer_remembers_nothing_of_what_is_frozen(half_frozen) -> None:
+    model, _, _, state, _ = half_frozen
+    frozen, trained = flatten(state.frozen), flatten(state.params)
+    assert frozen.keys().isdisjoint(trained)
+    assert frozen.keys() | trained.keys() == flatten(model.params).keys()
+    keyed = jax.tree_util.tree_flatten_with_path(state.opt_state)[0]
+    names = {".".join(str(key.key) for key in keys if isinstance(key, jax.tree_util.DictKey)) for keys, _ in keyed}
+    assert {name.removeprefix("all.") for name in names} == {*trained, "all"}
+    held = sum(leaf.size for _, leaf in keyed if leaf.ndim)
+    assert held == 2 * sum(leaf.size for leaf in trained.values())
+
+
+def test_one_compilation_serves_all_steps_also_after_a_restore(half_frozen, tmp_path) -> None:
+    model, optimizer, _, _, train_step = half_frozen
+    assert train_step._cache_size() == 1
+    state, _, _ = _trained(model, optimizer, steps=2, train_step=train_step)
+    with Checkpoints(tmp_path / "checkpoints", {}) as checkpoints:
+        checkpoints.save(1, state, [{"val_accuracy": 0.5}])
+        restored, history = checkpoints.restore(1, jaxtl.TrainState.create(model, optimizer))
+    assert history == [{"val_accuracy": 0.5}]
+    assert leaf_bits(restored) == leaf_bits(state)
+    once, first = train_step(state, batch(seed=9))
+    twice, second = train_step(restored, batch(seed=9))
+    assert leaf_bits(once) == leaf_bits(twice)
+    assert leaf_bits(first) == leaf_bits(second)
+    assert train_step._cache_size() == 1
+
+
+def _flops(function, *arguments) -> float:
+    return function.lower(*arguments).compile().cost_analysis()["flops"]
+
+
+@pytest.mark.parametrize("wrapped", ["plain", "clip_norm", "apply_if_finite"])
+def test_a_step_of_the_head_costs_a_forward_pass(wrapped: str) -> None:
+    model = small_model()
+    transform = optax.adamw(1e-3)
+    if wrapped == "apply_if_finite":
+        transform = optax.apply_if_finite(transform, 3)
+    clip_norm = 1.0 if wrapped == "clip_norm" else None
+    optimizer = jaxtl.multi_transform({"all": transform}, training("fc"), clip_norm=clip_norm)
+    state = jaxtl.TrainState.create(model, optimizer)
+    example = batch(size=32)
+    forward = _flops(jax.jit(lambda m, images: m.graph.apply(m.params, m.batch_stats, images)), model, example["image"])
+    step = _flops(jaxtl.make_train_step(model, optimizer), state, example)
+    assert forward > 1e6
+    assert step <= 1.05 * forward
+
+
+def test_training_everything_costs_more() -> None:
+    """Or the comparison with the forward pass would prove nothing."""
+    model = small_model(until="layer1")
+
+    def cost(*stages: str) -> float:
+        optimizer = jaxtl.multi_transform({"all": optax.sgd(1e-3)}, training(*stages))
+        state = jaxtl.TrainState.create(model, optimizer)
+        return _flops(jaxtl.make_train_step(model, optimizer), state, batch())
+
+    assert cost("fc") < 0.4 * cost("conv1", "bn1", "layer1", "fc")
+
+
+def test_clipping_ignores_the_gradients_of_what_is_frozen() -> None:
+    """With the head alone in training, a clipped step is a step along the head's own gradient, of length clip_norm."""
+    model = small_model()
+    clipped = jaxtl.multi_transform({"all": optax.sgd(1.0)}, training("fc"), clip_norm=0.01)
+    free = jaxtl.multi_transform({"all": optax.sgd(1.0)}, training("fc"))
+
+    def moved(optimizer) -> np.ndarray:
+        state, _, _ = _trained(model, optimizer, steps=1)
+        return np.ravel(np.asarray(state.params["fc"]["kernel"]) - np.asarray(model.params["fc"]["kernel"]))
+
+    ours, whole = moved(clipped), moved(free)
+    assert np.linalg.norm(ours) == pytest.approx(0.01, rel=0.05)  # the bias takes its part
+    assert ours @ whole == pytest.approx(np.linalg.norm(ours) * np.linalg.norm(whole), rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def random_part():
+    model = small_model(until="layer1", drop_rate=0.5, drop_path_rate=0.5)
+    optimizer = jaxtl.multi_transform({"all": optax.sgd(1e-3)}, training("layer1", "fc"))
+    return model, optimizer, jaxtl.make_train_step(model, optimizer)
+
+
+def test_dropout_is_a_function_of_seed_and_step(random_part) -> None:
+    model, optimizer, train_step = random_part
+
+    def loss(seed: int, step: int) -> float:
+        state = jaxtl.TrainState.create(model, optimizer, seed=seed).replace(step=jnp.asarray(step, jnp.int32))
+        return float(train_step(state, batch())[1]["loss"])
+
+    assert loss(0, 0) == loss(0, 0)
+    assert len({loss(0, 0), loss(1, 0), loss(0, 1), loss(0, 2)}) == 4
+    first, second = (_trained(model, optimizer, seed=7, train_step=train_step) for _ in range(2))
+    assert first[2] == second[2]
+    assert leaf_bits(first[0]) == leaf_bits(second[0])
+
+
+def test_what_is_frozen_draws_nothing() -> None:
+    model = small_model(until="layer1", drop_path_rate=0.9)
+    optimizer = jaxtl.multi_transform({"all": optax.sgd(1e-3)}, training("fc"))
+    losses = [_trained(model, optimizer, steps=1, seed=seed)[2][0] for seed in (0, 1)]
+    evaluated = float(jaxtl.make_eval_step(model)(model, batch())["loss"])
+    assert losses[0] == losses[1] == pytest.approx(evaluated, rel=1e-5)
+
+
+def test_label_smoothing_is_torchs() -> None:
+    torch = pytest.importorskip("torch")
+    generator = np.random.default_rng(0)
+    logits, labels = generator.standard_normal((6, 5), np.float32), generator.integers(0, 5, 6)
+    for smoothing in (0.0, 0.1, 0.5):
+        expected = torch.nn.functional.cross_entropy(
+            torch.tensor(logits), torch.tensor(labels), label_smoothing=smoothing, reduction="none"
+        )
+        ours = softmax_cross_entropy(smoothing)(jnp.asarray(logits), jnp.asarray(labels))
+        np.testing.assert_allclose(ours, expected.numpy(), rtol=1e-5)
+
+
+def test_uint8_images_are_normalised_on_the_device_and_floats_are_taken_as_they_are() -> None:
+    model = small_model(until="layer1")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    labels = np.array([0, 1, 2])
+    eval_step = jaxtl.make_eval_step(model)
+    raw = eval_step(model, {"image": pixels, "label": labels})
+    normal = jaxtl.normalise(pixels, model.preprocess.mean, model.preprocess.std)
+    ready = eval_step(model, {"image": normal, "label": labels})
+    assert float(raw["loss"]) == pytest.approx(float(ready["loss"]), rel=1e-5)
+    masked = eval_step(model, {"image": pixels, "label": labels, "mask": np.array([True, False, True])})
+    alone = eval_step(model, {"image": pixels[[0, 2]], "label": labels[[0, 2]]})
+    assert int(masked["count"]) == 2
+    assert float(masked["loss"]) == pytest.approx(float(alone["loss"]), rel=1e-5)
+    assert int(masked["correct"]) == int(alone["correct"])
+
+
+def test_a_step_can_be_exported_for_every_platform() -> None:
+    model = small_model(until="layer1")
+    optimizer = jaxtl.multi_transform({"all": optax.adamw(1e-3)}, training("layer1", "fc"))
+    state = jaxtl.TrainState.create(model, optimizer)
+    platforms = ("cpu", "cuda", "tpu")
+    exported = jax.export.export(jaxtl.make_train_step(model, optimizer), platforms=platforms)(state, batch())
+    assert exported.platforms == platforms
