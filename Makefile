@@ -7,9 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3.13 python3.12 python3.11 python3
 
-# Each process of the tests has one thread of PyTorch; JAX_PLATFORMS=cuda make test runs them on another device.
-PYTEST := OMP_NUM_THREADS=1 JAX_PLATFORMS=$${JAX_PLATFORMS:-cpu} $(BIN)/python -m pytest -q
-WORKERS ?= 2
+# One process: two share no compiled function, took a quarter more processor time, and on two cores were no faster. With
+# many cores try WORKERS=8. JAX_PLATFORMS=cuda make test runs the tests on another device.
+PYTEST = JAX_PLATFORMS=$${JAX_PLATFORMS:-cpu} $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+WORKERS ?= 0
 TESTS ?=
 BENCH ?=
 
@@ -21,8 +22,8 @@ help:  ## this list
 quickstart: $(VENV)/.installed  ## install jaxtl and compare the ways to adapt a small network, offline, in minutes
 	@$(BIN)/jaxtl quickstart
 
-test: $(VENV)/.installed-test  ## all tests but the slow ones (TESTS="tests/data -k folder", WORKERS=4)
-	@$(PYTEST) -n $(WORKERS) $(TESTS)
+test: $(VENV)/.installed-test  ## all tests but the slow ones (TESTS="tests/data -k folder", WORKERS=8)
+	@$(PYTEST) $(TESTS)
 
 lint: $(VENV)/.installed-test  ## format, lint and types
 	@$(BIN)/ruff format --check .
@@ -33,7 +34,7 @@ bench: $(VENV)/.installed-test  ## training speed beside PyTorch, into benchmark
 	@$(BIN)/python -m benchmarks.run $(BENCH)
 
 parity: $(VENV)/.installed-test  ## every architecture against timm with the same weights
-	@$(PYTEST) -n $(WORKERS) -m "" tests/models/test_parity.py
+	@$(PYTEST) -m "" tests/models/test_parity.py
 
 docs: $(VENV)/.installed-docs  ## the documentation as a web site, in site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

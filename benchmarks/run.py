@@ -118,16 +118,17 @@ def section(name: str, run: dict[str, Any]) -> str:
     about = run["cases"][0]["about"]
     versions = {**about["jaxtl"]["versions"], **about["PyTorch"]["versions"]}
     before, after, cores = run["load_before"], run["load_after"], run["machine"]["cores"]
-    load = f"Load average {before:.1f} before and {after:.1f} after, on {cores} cores"
-    shared = before > 0.3
-    warning = ": the machine was shared with other work, so read the ratios rather than the rates." if shared else "."
+    load = f"Load average {before:.1f} before and {after:.1f} after"
+    if before > 0.3:
+        load += ", so other work was running: "
+        load += "compare within a row alone." if cores == 1 else "**measure again**, since it slows the two unequally."
     return "\n\n".join(
         [
             f"## {name}",
-            f"{run['date']}, {run['machine']['cpu']}, {cores} cores, device {about['jaxtl']['device']}; Python "
+            f"{run['date']}, {run['machine']['cpu']}, cores used: {cores}, device {about['jaxtl']['device']}; Python "
             f"{run['machine']['python']}, {', '.join(f'{key} {value}' for key, value in versions.items())}. "
             f"jaxtl: {about['jaxtl']['setup']}; PyTorch: {about['PyTorch']['setup']}.",
-            load + warning,
+            load,
             table(run),
         ]
     )
@@ -152,7 +153,7 @@ def main() -> None:
     for case in cases(full, device != "cpu"):
         found.append(measure(case))
         print(table({"cases": found[-1:]}).splitlines()[-1], flush=True)
-    run = {
+    run: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
         "load_before": before,
@@ -161,7 +162,8 @@ def main() -> None:
     }
     results = FOLDER / "results.json"
     runs = json.loads(results.read_text()) if results.is_file() else {}
-    runs[f"{device.upper()}, {'full' if full else 'small'}"] = run
+    cores = run["machine"]["cores"]
+    runs[f"{device.upper()}, {cores} core{'s' * (cores > 1)}, {'full' if full else 'small'}"] = run
     results.write_text(json.dumps(runs, indent=1) + "\n")
     (FOLDER / "RESULTS.md").write_text(report(runs))
     print(f"written: {FOLDER / 'RESULTS.md'}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from jaxtl.data.preprocess import Preprocess
@@ -218,7 +218,7 @@ def _fill(
     seed: int,
     options: dict[str, Any],
     notes: list[str],
-) -> tuple[Graph, dict[str, np.ndarray], bool]:
+) -> tuple[Graph, dict[str, Any], bool]:
     """The graph, its arrays by path, and whether the head is a new one."""
     assert source.arrays is not None
     whole = Graph.shared(source.architecture, **options)
@@ -251,10 +251,9 @@ def _fill(
         shapes[stem] = (*shapes[stem][:2], stored_channels, *shapes[stem][3:])
         notes.append(f"{stem} is adapted from {stored_channels} to {in_chans} input channels")
     wanted = {path: shape for path, shape in shapes.items() if not (new_head and path in head)}
-    filled = names.convert(kept, wanted, source.where)
-    if new_head:
-        filled |= graph.initialise(sorted(head), seed)
-    filled[stem] = adapt_input(filled[stem], in_chans)
+    filled: dict[str, Any] = graph.initialise(sorted(head), seed) if new_head else {}
+    for path, array in names.converted(kept, wanted, source.where):
+        filled[path] = jax.device_put(adapt_input(array, in_chans) if path == stem else array)
     return graph, filled, new_head
 
 
@@ -349,4 +348,4 @@ class _Selection(Mapping):
 
 
 def _nested(arrays: dict[str, Any], paths: Mapping[str, Any]) -> dict[str, Any]:
-    return unflatten({path: jnp.asarray(arrays.pop(path)) for path in paths})
+    return unflatten({path: jax.device_put(arrays.pop(path)) for path in paths})

@@ -6,7 +6,7 @@ is ``layer1.0.bn1.scale``, ``layer1.0.conv1.weight`` is ``layer1.0.conv1.kernel`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +99,13 @@ def convert(
     >>> arrays["fc.kernel"].shape, arrays["fc.kernel"].dtype
     ((8, 5), dtype('float32'))
     """
+    return dict(converted(source, shapes, where))
+
+
+def converted(
+    source: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], where: str = "the weights"
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The items of ``convert``, one array in memory at a time. The arrays are copies."""
     found = source_shapes(source)
     wanted = {torch_name(path): (path, torch_shape(path, shape)) for path, shape in shapes.items()}
     missing = [f"{name} {shape}" for name, (_, shape) in wanted.items() if name not in found]
@@ -110,7 +117,8 @@ def convert(
     ]
     if missing or unused or misshapen:
         raise InputError(mismatch_message(where, missing, unused, misshapen))
-    return {path: _float32(to_flax(path, np.asarray(source[name])), name, where) for name, (path, _) in wanted.items()}
+    for name, (path, _) in wanted.items():
+        yield path, _float32(to_flax(path, np.asarray(source[name])), name, where)
 
 
 def source_shapes(source: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -125,7 +133,7 @@ def _float32(array: np.ndarray, name: str, where: str) -> np.ndarray:
         raise InputError(
             f"{where}: {name} holds {array.dtype}, not floating-point numbers; quantised weights do not fit"
         )
-    return np.ascontiguousarray(array, dtype=np.float32)
+    return np.array(array, dtype=np.float32, order="C")
 
 
 def mismatch_message(where: str, missing: list[str], unused: list[str], misshapen: list[str]) -> str:

@@ -57,6 +57,7 @@ def save(model: Model, folder: str | Path, *, training: dict[str, Any] | None = 
         save_file(state, unfinished / WEIGHTS, metadata={"format": "pt"})
         config = json.dumps(_config(model, training), indent=2, ensure_ascii=False) + "\n"
         (unfinished / CONFIG).write_text(config, encoding="utf-8")
+        shutil.copymode(unfinished / CONFIG, unfinished / WEIGHTS)  # safetensors lets nobody else read them
         _publish(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

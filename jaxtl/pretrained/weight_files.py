@@ -16,25 +16,36 @@ PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
 
 
 class Safetensors(Mapping[str, np.ndarray]):
-    """The tensors of a ``.safetensors`` file by name, without wrappers' prefixes, each read when asked for."""
+    """The tensors of a ``.safetensors`` file by name, without wrappers' prefixes, each read when asked for.
+
+    The file is mapped into memory anew for each of them: pages of a map that stays count as memory in use.
+    """
 
     def __init__(self, path: Path):
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
 
+        self._path = str(path)
         try:
-            self._file = safe_open(str(path), framework="numpy")
+            with self._open() as file:
+                self._names = without_prefixes(file.keys())
+                self._shapes = {name: tuple(file.get_slice(key).get_shape()) for name, key in self._names.items()}
         except (SafetensorError, OSError) as error:
             raise InputError(
                 f"{path} is no whole safetensors file ({error}); it may have been cut off: fetch or write it again"
             ) from error
-        self._names = without_prefixes(self._file.keys())
+
+    def _open(self) -> Any:
+        from safetensors import safe_open
+
+        return safe_open(self._path, framework="numpy")
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._file.get_tensor(self._names[name])
+        with self._open() as file:
+            return file.get_tensor(self._names[name])
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each tensor, from the file's header."""
-        return {name: tuple(self._file.get_slice(stored).get_shape()) for name, stored in self._names.items()}
+        return self._shapes
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -71,6 +71,12 @@ def test_a_saved_model_can_be_loaded_otherwise(tmp_path) -> None:
     assert bits(random.params) != bits(model.params)
 
 
+def test_others_may_read_the_weights_as_they_may_read_the_rest(tmp_path) -> None:
+    folder = jaxtl.save(small_model(), tmp_path)
+    modes = {path.stat().st_mode for path in folder.iterdir()}
+    assert len(modes) == 1
+
+
 def test_how_it_was_trained_is_kept(tmp_path) -> None:
     folder = jaxtl.save(small_model(), tmp_path, training={"recipe": {"epochs": 3}, "result": {"val_accuracy": 0.5}})
     kept = json.loads((folder / "config.json").read_text())["jaxtl"]
@@ -128,7 +134,7 @@ def test_a_model_may_be_saved_over_the_files_it_was_loaded_from(tmp_path) -> Non
 
 def test_a_file_is_no_folder(tmp_path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="is a file; jaxtl.save writes a folder"):
+    with pytest.raises(InputError, match=r"is a file; jaxtl\.save writes a folder"):
         jaxtl.save(small_model(), tmp_path / "file")
     with pytest.raises(InputError, match="cannot be written"):
         jaxtl.save(small_model(), tmp_path / "file" / "folder")

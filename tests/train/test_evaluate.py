@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_models import small_model
+
+import jaxtl
+from jaxtl.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def model() -> jaxtl.Model:
+    model = small_model(until="layer1", in_chans=1, num_classes=10)
+    return model.replace(preprocess=model.preprocess.replace(size=8))
+
+
+@pytest.fixture(scope="module")
+def data(model):
+    return jaxtl.open_data("digits", model, val_fraction=0.06)
+
+
+def test_every_image_counts_once_whatever_the_batch_size(model, data) -> None:
+    images = np.stack([model.preprocess(data.val[i][0]) for i in range(len(data.val))])
+    logits = np.asarray(model(jaxtl.normalise(images, model.preprocess.mean, model.preprocess.std)), np.float64)
+    labels = data.val.labels
+    shifted = logits - logits.max(1, keepdims=True)
+    losses = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels]
+    correct = int((logits.argmax(1) == labels).sum())
+    for batch_size in (1, 7, 64, len(labels), 500):
+        measured = jaxtl.evaluate(model, data, batch_size=batch_size)
+        assert (measured["correct"], measured["count"]) == (correct, len(labels))
+        assert measured["accuracy"] == correct / len(labels)
+        assert measured["loss"] == pytest.approx(losses.mean(), rel=1e-4)
+
+
+def test_a_split_by_name(model, data) -> None:
+    assert jaxtl.evaluate(model, data, batch_size=500, split="train")["count"] == len(data.train)
+    with pytest.raises(InputError, match="split must be 'train' or 'val', not 'test'"):
+        jaxtl.evaluate(model, data, split="test")
