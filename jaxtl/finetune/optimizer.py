@@ -57,7 +57,7 @@ class Optimizer(optax.GradientTransformationExtraArgs):
 def multi_transform(
     transforms: Mapping[str, optax.GradientTransformation], label: Label, *, clip_norm: float | None = None
 ) -> Optimizer:
-    """One transform per group; parameters labelled ``"frozen"`` keep their bits and hold no optimizer memory.
+    """One transform per group; parameters labelled ``"frozen"`` get no update and hold no optimizer memory.
 
     Args:
         transforms: group -> any optax transformation. ``"frozen"`` needs none; ``optax.set_to_zero()`` is accepted.
@@ -102,7 +102,10 @@ def multi_transform(
 
 
 def _no_update() -> optax.GradientTransformation:
-    """Updates of -0.0, the one number that leaves every float as it is when it is added: -0.0 + 0.0 is 0.0."""
+    """Updates of -0.0: adding it keeps the sign of -0.0, which adding 0.0 does not.
+
+    Numbers below float32's normal range are beyond any update: outside jit, XLA on a CPU takes them for 0 when it adds.
+    """
     return optax.stateless(lambda updates, params: jax.tree.map(lambda leaf: jnp.full_like(leaf, -0.0), updates))
 
 

@@ -23,7 +23,7 @@ from jaxtl.train.predict import predict
 
 PRETRAINED = "cifar_resnet20.letters"
 DIGITS_PER_CLASS = 5
-HELD_OUT = 0.5
+HELD_OUT = 0.3
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Strategy:
         return Recipe.from_keywords(
             groups=self.groups,
             optimizer={group: AdamW(lr=rate) for group, rate in self.rates.items()},
-            epochs=60,
-            eval_every=20,
+            epochs=30,
+            eval_every=10,
             batch_size=25,
             eval_batch_size=128,
             seed=seed,
@@ -50,7 +50,7 @@ class Strategy:
 
 STRATEGIES = (
     Strategy("from scratch", False, {"*": "all"}, {"all": 3e-3}),
-    Strategy("feature extraction", True, {"head": "fast", "*": FROZEN}, {"fast": 1e-2}),
+    Strategy("feature extraction", True, {"head": "fast", "*": FROZEN}, {"fast": 2e-2}),
     Strategy("fine-tuning", True, {"head": "fast", "*": "slow"}, {"slow": 1e-3, "fast": 1e-2}),
 )
 

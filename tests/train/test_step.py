@@ -43,6 +43,16 @@ def test_frozen_parameters_and_statistics_keep_their_bits_and_the_others_move(ha
         assert moved == {path for path in before if path.startswith(("layer3", "fc"))}
 
 
+def test_a_train_step_keeps_even_the_numbers_that_additions_lose() -> None:
+    model = small_model(until="layer1")
+    special = jnp.resize(jnp.asarray([-0.0, 1e-45, jnp.finfo(jnp.float32).tiny, 1.0]), (16,))
+    model = model.replace(params={**model.params, "bn1": {**model.params["bn1"], "scale": special}})
+    optimizer = jaxtl.multi_transform({"all": optax.sgd(0.1)}, training("fc"))
+    state, _, _ = _trained(model, optimizer)
+    assert np.asarray(state.frozen["bn1"]["scale"]).tobytes() == np.asarray(special).tobytes()
+    assert np.asarray(special).view(np.uint32)[1] == 1
+
+
 def test_the_model_is_unchanged_and_usable_after_donated_steps(half_frozen) -> None:
     model, _, before, state, _ = half_frozen
     assert (bits(model.params), bits(model.batch_stats)) == before
