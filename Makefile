@@ -33,8 +33,8 @@ lint: $(VENV)/.installed-test  ## format, lint and types
 bench: $(VENV)/.installed-test  ## training speed beside PyTorch, into benchmarks/RESULTS.md (BENCH=--full for all of it)
 	@$(BIN)/python -m benchmarks.run $(BENCH)
 
-parity: $(VENV)/.installed-test  ## every architecture against timm with the same weights
-	@$(PYTEST) -m "" tests/models/test_parity.py
+parity: $(VENV)/.installed-test  ## every architecture against timm with the same weights, as a table (takes half an hour)
+	@$(BIN)/python tools/parity.py
 
 docs: $(VENV)/.installed-docs  ## the documentation as a web site, in site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -166,6 +166,9 @@ def predict(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Name what is on images."""
+    from jaxtl.train.predict import check_files
+
+    check_files([Path(image) for image in images])
     network = jaxtl.load(model, weights=weights or "default")
     found = jaxtl.predict(network, images, top=top)
     if json:

@@ -43,11 +43,7 @@ def predict(
     if model.num_classes == 0:
         raise InputError(f"{model.name} has no head to predict with; load it with num_classes=N or use model.features")
     paths = [Path(path) for path in ([images] if isinstance(images, str | os.PathLike) else images)]
-    if not paths:
-        raise InputError("no image to predict; give at least one file")
-    missing = [str(path) for path in paths if not path.is_file()]
-    if missing:
-        raise InputError(f"no such image: {', '.join(missing)}")
+    check_files(paths)
     classes = model.classes or tuple(map(str, range(model.num_classes)))
     found: list[dict[str, Any]] = []
     problems: list[str] = []
@@ -75,3 +71,12 @@ def _read(paths: Sequence[Path], model: Model, problems: list[str]) -> np.ndarra
         except InputError as error:
             problems.append(str(error))
     return np.asarray(pixels)
+
+
+def check_files(paths: Sequence[Path]) -> None:
+    """Raises ``InputError`` when there is nothing to predict, or files are missing; all of them are listed."""
+    if not paths:
+        raise InputError("no image to predict; give at least one file")
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        raise InputError(f"no such image: {', '.join(missing)}")

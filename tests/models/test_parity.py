@@ -1,6 +1,7 @@
 """The same weights give the same numbers as in timm, for every architecture.
 
-A normal run compares a network for each kind of option and two more that change with the date; ``-m ""`` compares all.
+A normal run compares a network for each kind of option and two more that change with the date; ``-m ""`` and
+``make parity`` compare all.
 """
 
 from __future__ import annotations
