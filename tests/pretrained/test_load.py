@@ -21,7 +21,7 @@ from timm_guest import import_timm
 import jaxtl
 from jaxtl.errors import InputError
 from jaxtl.pretrained import tags
-from jaxtl.pretrained.load import adapt_input
+from jaxtl.pretrained.fill import adapt_input
 from jaxtl.pretrained.names import state_dict
 from jaxtl.trees import flatten
 

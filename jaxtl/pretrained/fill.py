@@ -1,0 +1,151 @@
+"""From a source's arrays to those of a graph: strictly, except for a new head, a cut, and other input channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxtl.errors import InputError
+from jaxtl.models.graph import Graph
+from jaxtl.pretrained import names
+from jaxtl.pretrained.source import Source
+
+
+def fill(
+    source: Source,
+    num_classes: int | None,
+    in_chans: int | None,
+    until: str | None,
+    seed: int,
+    options: dict[str, Any],
+    notes: list[str],
+) -> tuple[Graph, dict[str, Any], bool]:
+    """The graph, its arrays by path, and whether the head is a new one."""
+    assert source.arrays is not None
+    whole = Graph.shared(source.architecture, **options)
+    arrays = _renamed(source.arrays, type(whole.network).aliases)
+    found = names.source_shapes(arrays)
+    head_weight = names.torch_name(f"{whole.head}.kernel")
+    wants_head = bool(num_classes)
+    if num_classes is None:
+        num_classes = _stored_classes(source, whole, found, head_weight)
+    stem_weight = names.torch_name(whole.first_conv)
+    stored_channels = found[stem_weight][1] if stem_weight in found else 3
+    in_chans = in_chans or stored_channels
+    graph = Graph.shared(source.architecture, num_classes=num_classes, in_chans=in_chans, until=until, **options)
+
+    dropped = _cut(graph, whole, found, notes)
+    shapes = {path: tuple(leaf.shape) for path, leaf in (graph.params | graph.batch_stats).items()}
+    head = {path for path in shapes if path.startswith(f"{graph.head}.")}
+    new_head = bool(head) and _head_is_new(graph, shapes, found, head_weight, wants_head, cut=until is not None)
+    if new_head or not head:
+        dropped |= {name for name in found if name.startswith(f"{whole.head}.")}
+    if new_head:
+        before = f"{found[head_weight][0]} classes" if head_weight in found else "none"
+        notes.append(
+            f"the head {graph.head!r} ({before} in the weights) is new: "
+            f"{num_classes} classes, initialised from seed {seed}"
+        )
+    kept = _Selection(arrays, [name for name in found if name not in dropped])
+    stem = graph.first_conv
+    if stored_channels != in_chans:
+        shapes[stem] = (*shapes[stem][:2], stored_channels, *shapes[stem][3:])
+        notes.append(f"{stem} is adapted from {stored_channels} to {in_chans} input channels")
+    wanted = {path: shape for path, shape in shapes.items() if not (new_head and path in head)}
+    filled: dict[str, Any] = graph.initialise(sorted(head), seed) if new_head else {}
+    for path, array in names.converted(kept, wanted, source.where):
+        filled[path] = jax.device_put(adapt_input(array, in_chans) if path == stem else array)
+    return graph, filled, new_head
+
+
+def _stored_classes(source: Source, whole: Graph, found: Mapping[str, Any], head_weight: str) -> int:
+    """How many classes the weights are for."""
+    if head_weight in found:
+        return found[head_weight][0]
+    if source.num_classes == 0:
+        return 0
+    body = {names.torch_name(p) for p in whole.params | whole.batch_stats if not p.startswith(f"{whole.head}.")}
+    if body <= found.keys():
+        raise InputError(
+            f"{source.where} holds no head ({head_weight}); pass num_classes=N for a new one, or 0 for features alone"
+        )
+    return whole.network.num_classes  # more than the head is missing: all of it is listed together
+
+
+def _head_is_new(
+    graph: Graph,
+    shapes: Mapping[str, tuple[int, ...]],
+    found: Mapping[str, Any],
+    head_weight: str,
+    wanted: bool,
+    cut: bool,
+) -> bool:
+    """Another number of classes than stored, none stored, or other features in front of it than it was trained on."""
+    if head_weight not in found:
+        return wanted
+    if found[head_weight][0] != graph.network.num_classes:
+        return True
+    path = f"{graph.head}.kernel"
+    return cut and found[head_weight] != names.torch_shape(path, shapes[path])
+
+
+def adapt_input(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """A first convolution's kernel (H, W, C, O) for another number of input channels, by timm's rule.
+
+    One channel: the filters are summed. Otherwise they are repeated and scaled by C / channels, so that an image
+    with equal channels gives the same output as before.
+
+    >>> adapt_input(np.ones((1, 1, 3, 1), np.float32), 1).ravel().tolist()
+    [3.0]
+    >>> adapt_input(np.ones((1, 1, 3, 1), np.float32), 6).ravel().tolist()
+    [0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
+    """
+    stored = kernel.shape[2]
+    if stored == channels:
+        return kernel
+    if channels == 1:
+        return kernel.sum(axis=2, keepdims=True)
+    repeated = np.tile(kernel, (1, 1, -(-channels // stored), 1))[:, :, :channels]
+    return repeated * np.float32(stored / channels)
+
+
+def _cut(graph: Graph, whole: Graph, found: Mapping[str, Any], notes: list[str]) -> set[str]:
+    cut = [stage for stage in whole.stages if stage not in graph.stages]
+    names_cut = {names.torch_name(path) for path in (whole.params | whole.batch_stats) if whole.stage_of(path) in cut}
+    counters = {f"{name.rpartition('.')[0]}.{names.COUNTER}" for name in names_cut}
+    dropped = (names_cut | counters) & set(found)
+    if dropped:
+        notes.append(f"{', '.join(cut)} cut off; the network ends after {graph.stages[-2]}")
+    return dropped
+
+
+def _renamed(arrays: Mapping[str, Any], aliases: Mapping[str, str]) -> Mapping[str, Any]:
+    pairs = {}
+    for name in arrays:
+        top, dot, rest = name.partition(".")
+        pairs[f"{aliases.get(top, top)}{dot}{rest}"] = name
+    return _Selection(arrays, list(pairs), pairs)
+
+
+class _Selection(Mapping):
+    """Some of a source's arrays, perhaps under other names, still read one at a time."""
+
+    def __init__(self, source: Mapping[str, Any], keys: list[str], original: Mapping[str, str] | None = None):
+        self._source = source
+        self._original = {key: (original or {}).get(key, key) for key in keys}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        found = names.source_shapes(self._source)
+        return {key: found[name] for key, name in self._original.items()}
+
+    def __getitem__(self, key: str) -> Any:
+        return self._source[self._original[key]]
+
+    def __iter__(self) -> Any:
+        return iter(self._original)
+
+    def __len__(self) -> int:
+        return len(self._original)

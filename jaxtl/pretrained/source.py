@@ -1,0 +1,96 @@
+"""Where weights come from: a name, a folder or a file becomes arrays and what is known about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jaxtl.errors import InputError
+from jaxtl.pretrained import hub, tags, weight_files
+from jaxtl.pretrained.config import read_config
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where weights come from and what is known about them."""
+
+    name: str
+    architecture: str
+    arrays: Mapping[str, Any] | None  # torch name -> array; None: random initialisation
+    preprocess: dict[str, Any]  # fields as in timm's pretrained_cfg
+    where: str
+    num_classes: int | None = None  # where it is said; else the head's size
+    classes: tuple[str, ...] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    license: str | None = None
+
+
+def resolve(name: str, weights: str | Path | None) -> Source:
+    """The source that a name and ``weights`` mean, as ``jaxtl.load`` takes them; downloads what is not there yet."""
+    if (Path(name) / "config.json").is_file() or name.endswith("/") or name.startswith((".", "/", "~")):
+        return from_folder(Path(name), name, weights)
+    tag = tags.find(name)
+    if weights is None:
+        return Source(name, architecture_of(tag, name), None, tag.preprocess_dict(), "random initialisation")
+    if weights != "default":
+        file = Path(weights)
+        if (file / "config.json").is_file():
+            return _of_architecture(tag.architecture, from_folder(file, name, "default"))
+        architecture = architecture_of(tag, name)
+        return Source(name, architecture, weight_files.read(file), tag.preprocess_dict(), str(weights))
+    if tag.folder is not None:
+        return from_folder(tag.folder, tag.name, "default")
+    if tag.hub_id is None:
+        raise InputError(
+            f"no pretrained weights are known for {name}; "
+            "pass weights=FILE for your own or weights=None for random ones"
+        )
+    folder = hub.fetch(tag.hub_id, tag.revision)
+    return _of_architecture(tag.architecture, from_folder(folder, tag.name, "default", tag))
+
+
+def architecture_of(tag: tags.Tag, name: str) -> str:
+    """The architecture behind a tag; an ``InputError`` where only its own ``config.json`` says it."""
+    if tag.architecture is None:
+        raise InputError(f"{name} says its architecture only in its own config.json; give timm's name beside weights")
+    return tag.architecture
+
+
+def _of_architecture(architecture: str | None, source: Source) -> Source:
+    if architecture not in (None, source.architecture):
+        raise InputError(f"{source.where} holds a {source.architecture} and not a {architecture}, says its config.json")
+    return source
+
+
+def from_folder(folder: Path, name: str, weights: str | Path | None, tag: tags.Tag | None = None) -> Source:
+    """The source in a folder with a ``config.json``; what that leaves open about preprocessing, the tag says."""
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{name} is no folder with a config.json, as jaxtl.save and timm write them")
+    config = read_config(folder)
+    saved = config.get("jaxtl") or {}
+    cfg = config["pretrained_cfg"]
+    known = {} if tag is None else tag.pretrained_cfg
+    options = {**config["model_args"], **(saved.get("options") or {})}
+    return Source(
+        name=saved.get("name", name),
+        architecture=config["architecture"],
+        arrays=None if weights is None else weight_files.read(folder if weights == "default" else Path(weights)),
+        preprocess=completed(cfg, tag),
+        where=str(folder),
+        num_classes=config["num_classes"],
+        classes=tuple(config["label_names"] or ()) or None,
+        options={key: _tuples(value) for key, value in options.items() if key != "num_classes"},
+        license=cfg.get("license") or known.get("license"),
+    )
+
+
+def completed(said: Mapping[str, Any], tag: tags.Tag | None) -> dict[str, Any]:
+    """A ``pretrained_cfg`` with the tag's values for whatever it does not say about the preprocessing."""
+    known = {} if tag is None else tag.preprocess_dict()
+    return {**known, **{key: value for key, value in said.items() if value is not None}}
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
