@@ -95,7 +95,8 @@ def test_wrong_usage(arguments, expected, capsys):
         (["list", "rsnet18"], "no model is called 'rsnet18'; did you mean 'resnet18'"),
         (["eval", "resnet81", "digits"], "resnet18"),
         (["eval", "resnet18", "digits", "--weights", "no_such.safetensors"], "no_such.safetensors"),
-        (["predict", "resnet81", "a.jpg"], "resnet18"),
+        (["predict", "resnet81", __file__], "resnet18"),
+        (["predict", "resnet18", "a.jpg"], "no such image: a.jpg"),
     ],
 )
 def test_bad_input_is_one_message(arguments, expected, capsys):
@@ -196,7 +197,9 @@ def test_eval_tells_accuracy_and_count(part, capsys):
     assert capsys.readouterr().out == "accuracy 91.30 % (672 of 736), loss 0.3141\n"
 
 
-def test_predict(part, capsys):
+def test_predict(part, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ä.jpg").touch()
     found = [{"path": "ä.jpg", "label": "daisy", "probability": 0.9, "top": [("daisy", 0.9), ("rose", 0.1)]}]
     part("jaxtl.load", lambda name, weights: (name, weights))
     part(
