@@ -82,7 +82,8 @@ def quickstart(
 ) -> None:
     """Compare the ways to teach a network of letters digits.
 
-    Trains a small network on letters, adapts it to handwritten digits, and draws the curves. Offline, in minutes.
+    Takes a small network that was trained on letters, adapts it to handwritten digits, and draws the curves. Offline,
+    in minutes.
     """
     from jaxtl.studies.quickstart import run
 
@@ -212,7 +213,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(cause: BaseException, command: str | None) -> tuple[str, int]:
     if isinstance(cause, KeyboardInterrupt):
-        return "interrupted" + ("; continue with --resume" if command == "train" else ""), INTERRUPTED
+        return "interrupted" + (
+            "; if the run has an output, --resume continues it" if command == "train" else ""
+        ), INTERRUPTED
     if isinstance(cause, InputError):
         return f"error: {cause}", BAD_INPUT
     first_line = str(cause).strip().partition("\n")[0]

@@ -139,7 +139,7 @@ def test_interrupted(part, config, capsys):
     assert capsys.readouterr().err.strip() == "interrupted"
     part("jaxtl.train.run.train", raises(KeyboardInterrupt()))
     assert main(["train", config]) == 130
-    assert capsys.readouterr().err.strip() == "interrupted; continue with --resume"
+    assert capsys.readouterr().err.strip() == "interrupted; if the run has an output, --resume continues it"
 
 
 def test_a_truncated_file_is_no_interrupt(part, capsys):

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxtl.finetune.batch_norm import modes_of
 from jaxtl.finetune.labels import FROZEN, by_group
-from jaxtl.finetune.optimizer import Optimizer
+from jaxtl.finetune.optimizer import Optimizer, groups_in
 from jaxtl.model import Model
 from jaxtl.trees import flatten, unflatten
 
@@ -97,7 +97,7 @@ def explain(model: Model, optimizer: Optimizer) -> Explanation:
     >>> row.stage, row.group, round(row.rate, 6), round(row.decay[0], 3)
     ('fc', 'fast', 0.001, 0.1)
     """
-    groups = optimizer.groups(model.params)
+    groups = groups_in(optimizer, model)
     params = flatten(model.params)
     adapt = modes_of(model.graph, groups).adapt
     rates, decays = _measured(optimizer, groups, params)

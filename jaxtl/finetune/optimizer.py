@@ -12,6 +12,7 @@ import optax
 
 from jaxtl.errors import InputError
 from jaxtl.finetune.labels import FROZEN, Label, by_group, groups_of, some_paths
+from jaxtl.model import Model
 from jaxtl.trees import map_with_path
 
 
@@ -65,8 +66,9 @@ def multi_transform(
         clip_norm: limit of the global norm of the trained parameters' gradients; frozen ones do not count.
 
     Raises:
-        InputError: a transform for ``"frozen"`` that would move parameters. Whatever else does not fit is said by
-            ``init``, ``jaxtl.TrainState.create`` and ``jaxtl.make_train_step``, which see the parameters.
+        InputError: what is no optax transformation, or one for ``"frozen"`` that would move parameters. Whatever else
+            does not fit is said by ``init``, ``jaxtl.TrainState.create`` and ``jaxtl.make_train_step``, which see
+            the parameters.
 
     >>> import jax.numpy as jnp, optax
     >>> optimizer = multi_transform({"fast": optax.sgd(0.1)}, lambda path, _: "fast" if "fc" in path else "frozen")
@@ -75,6 +77,11 @@ def multi_transform(
     >>> updates["conv1"]["kernel"].tolist(), [round(float(u), 3) for u in updates["fc"]["bias"]]
     ([-0.0, -0.0], [-0.1, -0.1])
     """
+    wrong = [
+        group for group, transform in transforms.items() if not isinstance(transform, optax.GradientTransformation)
+    ]
+    if wrong:
+        raise InputError(f"no optax transformation: {', '.join(map(repr, wrong))}; give for example optax.adamw(1e-3)")
     trained = {group: transform for group, transform in transforms.items() if group != FROZEN}
     if FROZEN in transforms and not _does_nothing(transforms[FROZEN]):
         raise InputError(
@@ -99,6 +106,16 @@ def multi_transform(
     optimizer.transforms = trained
     optimizer.rates = {}
     return optimizer
+
+
+def groups_in(optimizer: Any, model: Model) -> dict[str, str]:
+    """The checked groups of a model's parameters by path; ``InputError`` for an optimizer that knows no groups."""
+    if not isinstance(optimizer, Optimizer):
+        raise InputError(
+            f"the optimizer is a {type(optimizer).__name__} and knows no groups; "
+            'make it with jaxtl.multi_transform({"fast": optax.adamw(1e-3)}, label)'
+        )
+    return optimizer.groups(model.params)
 
 
 def _no_update() -> optax.GradientTransformation:

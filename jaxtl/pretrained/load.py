@@ -82,6 +82,11 @@ def from_torch(
     return _build(source, num_classes=num_classes, in_chans=in_chans, until=until, seed=seed, options=options)
 
 
+def _check(name: str, value: Any, least: int) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63):
+        raise InputError(f"{name} must be a whole number from {least} on, not {value!r}")
+
+
 def _build(
     source: Source,
     *,
@@ -91,6 +96,9 @@ def _build(
     seed: int,
     options: dict[str, Any],
 ) -> Model:
+    _check("num_classes", num_classes, 0)
+    _check("in_chans", in_chans, 1)
+    _check("seed", seed, 0)
     notes: list[str] = []
     options = {**source.options, **options}
     until = until or options.pop("until", None)

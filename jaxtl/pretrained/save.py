@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxtl import __version__
 from jaxtl.errors import InputError
+from jaxtl.files import make_folder
 from jaxtl.model import Model
 from jaxtl.pretrained import names
 
@@ -43,10 +44,8 @@ def save(model: Model, folder: str | Path, *, training: dict[str, Any] | None = 
     from safetensors.numpy import save_file
 
     folder = Path(folder)
-    if folder.is_file():
-        raise InputError(f"{folder} is a file; jaxtl.save writes a folder")
+    make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for abandoned in folder.glob(f"{_UNFINISHED}*"):  # by a process that was killed
             shutil.rmtree(abandoned)
         unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))

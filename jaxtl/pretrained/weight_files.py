@@ -92,12 +92,10 @@ def read_pickle(path: Path) -> dict[str, np.ndarray]:
             f"{path} is a torch pickle and torch is not installed; run: pip install 'jaxtl[timm]', "
             "or convert the file to safetensors where torch is"
         ) from error
-    import pickle
-
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Exception as error:  # torch's unpickler fails in any way on what is no torch file
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0].partition(". ")[0]
         raise InputError(
             f"{path} cannot be read as torch weights ({reason}); only plain tensors are accepted, never code: "
             "save model.state_dict() and try again"

@@ -72,10 +72,10 @@ class ModelSection(Section):
     """The word "default" (the name's own), null (random, seeded), or a .safetensors or .pth file or folder."""
     until: Text | None = None
     """Cut the network after this stage; null keeps all of it."""
-    drop_rate: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    """Dropout before the head, a probability."""
-    drop_path_rate: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    """Stochastic depth of the last block, a probability."""
+    drop_rate: Annotated[Number, Field(ge=0, lt=1)] | None = None
+    """Dropout before the head, a probability; null: as it was saved, else none."""
+    drop_path_rate: Annotated[Number, Field(ge=0, lt=1)] | None = None
+    """Stochastic depth of the last block, a probability; null: as it was saved, else none."""
 
 
 class Augment(Section):

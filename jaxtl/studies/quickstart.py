@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxtl.data.dataset import Data
 from jaxtl.data.open import open_data
+from jaxtl.files import make_folder
 from jaxtl.finetune.labels import FROZEN
 from jaxtl.model import Model
 from jaxtl.notices import quiet
@@ -68,7 +69,7 @@ def run(output: Path, seeds: int = 3) -> dict[str, list[float]]:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     begun = time.perf_counter()
     console.print(
         f"{PRETRAINED}, a network pretrained on printed letters, learns handwritten digits "

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
+from jaxtl.files import make_folder
 from jaxtl.finetune.from_recipe import make_optimizer
 from jaxtl.finetune.optimizer import Optimizer
 from jaxtl.model import Model
@@ -163,10 +164,12 @@ def _tools(model: Model, recipe: Recipe, steps_per_epoch: int) -> Tools:
 
 def _checkpoint_folder(output: Path, resume: bool) -> Path:
     folder = output / "checkpoints"
-    if output.is_file():
-        raise InputError(f"{output} is a file; output names a folder")
-    if not resume and folder.is_dir() and any(entry.name.isdigit() for entry in folder.iterdir()):
+    make_folder(output)
+    saved = folder.is_dir() and any(entry.name.isdigit() for entry in folder.iterdir())
+    if not resume and (saved or any((output / name).exists() for name in ("model", "best"))):
         raise InputError(f"{output} holds a run already: --resume (resume=True) continues it; or choose another output")
+    if resume and not saved and (output / "model").exists():
+        raise InputError(f"{output} holds the results of a run and not its checkpoints; choose another output")
     return folder
 
 

@@ -42,7 +42,7 @@ def prepare(recipe: Recipe) -> Prepared:
         num_classes=len(classes),
         until=network.until,
         seed=recipe.seed,
-        **{name: rate for name, rate in rates.items() if rate},
+        **{name: rate for name, rate in rates.items() if rate is not None},
     )
     changes = {name: getattr(images, name) for name in ("size", "crop_pct") if getattr(images, name) is not None}
     model = model.replace(preprocess=model.preprocess.replace(**changes))

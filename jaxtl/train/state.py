@@ -13,7 +13,7 @@ import optax
 
 from jaxtl.errors import InputError
 from jaxtl.finetune.labels import FROZEN
-from jaxtl.finetune.optimizer import Optimizer
+from jaxtl.finetune.optimizer import Optimizer, groups_in
 from jaxtl.model import Model
 from jaxtl.trees import Tree, combine, partition
 
@@ -57,7 +57,7 @@ class TrainState:
         >>> list(state.params), "fc" in state.frozen
         (['fc'], False)
         """
-        groups = optimizer.groups(model.params)
+        groups = groups_in(optimizer, model)
         if all(group == FROZEN for group in groups.values()):
             raise InputError("the label function freezes every parameter; give at least one path another group")
         params, frozen = partition(_copy(model.params), lambda path: groups[path] != FROZEN)

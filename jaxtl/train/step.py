@@ -11,7 +11,7 @@ import optax
 
 from jaxtl.data.preprocess import normalise
 from jaxtl.finetune.batch_norm import modes_of
-from jaxtl.finetune.optimizer import Optimizer
+from jaxtl.finetune.optimizer import Optimizer, groups_in
 from jaxtl.model import Model
 from jaxtl.train.state import TrainState
 from jaxtl.trees import Tree, combine
@@ -71,7 +71,7 @@ def make_train_step(
     (1, ['accuracy', 'loss'])
     """
     graph, preprocess = model.graph, model.preprocess
-    modes = modes_of(graph, optimizer.groups(model.params))
+    modes = modes_of(graph, groups_in(optimizer, model))
     per_image = loss or softmax_cross_entropy(label_smoothing)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

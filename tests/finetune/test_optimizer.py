@@ -117,3 +117,8 @@ def test_groups_get_their_own_transforms() -> None:
     optimizer = jaxtl.multi_transform({"slow": optax.sgd(0.25), "fast": optax.sgd(0.5)}, lambda path, leaf: label[path])
     updates, _ = optimizer.update(params, optimizer.init(params), params)
     assert {name: float(leaf["kernel"][0]) for name, leaf in updates.items()} == {"a": -0.25, "b": -0.5, "c": 0.0}
+
+
+def test_what_is_no_transformation_is_named():
+    with pytest.raises(InputError, match=r"no optax transformation: 'fast'"):
+        jaxtl.multi_transform({"fast": 1e-3}, lambda path, leaf: "fast")

@@ -413,3 +413,10 @@ def test_loading_needs_little_more_than_the_weights(tmp_path) -> None:
     peak = int(done.stdout) / size
     print(f"peak {peak:.2f} times the weights")
     assert 0.9 < peak < 2.2
+
+
+@pytest.mark.parametrize("wrong", [{"num_classes": -1}, {"num_classes": "3"}, {"in_chans": 0}, {"seed": 2**70}])
+def test_numbers_that_cannot_be(wrong):
+    (name,) = wrong
+    with pytest.raises(InputError, match=f"{name} must be a whole number"):
+        jaxtl.load("cifar_resnet20", weights=None, **wrong)

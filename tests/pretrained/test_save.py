@@ -134,7 +134,7 @@ def test_a_model_may_be_saved_over_the_files_it_was_loaded_from(tmp_path) -> Non
 
 def test_a_file_is_no_folder(tmp_path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"is a file; jaxtl\.save writes a folder"):
+    with pytest.raises(InputError, match=r"is a file; name a folder"):
         jaxtl.save(small_model(), tmp_path / "file")
     with pytest.raises(InputError, match="cannot be written"):
         jaxtl.save(small_model(), tmp_path / "file" / "folder")

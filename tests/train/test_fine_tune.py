@@ -192,6 +192,14 @@ def test_a_second_run_into_the_same_output_is_refused(model, data, whole) -> Non
         jaxtl.fine_tune(model, data, RECIPE, output=whole.output, progress=False)
 
 
+def test_results_without_their_checkpoints_are_not_overwritten(model, data, tmp_path) -> None:
+    (tmp_path / "model").mkdir()
+    for resume, message in ((False, "holds a run already"), (True, "not its checkpoints")):
+        with pytest.raises(InputError, match=message):
+            jaxtl.fine_tune(model, data, RECIPE, output=tmp_path, resume=resume, progress=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
 def test_outputs_that_cannot_be(model, data, tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file"):

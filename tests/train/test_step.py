@@ -211,3 +211,10 @@ def test_a_step_can_be_exported_for_every_platform() -> None:
     platforms = ("cpu", "cuda", "tpu")
     exported = jax.export.export(jaxtl.make_train_step(model, optimizer), platforms=platforms)(state, batch())
     assert exported.platforms == platforms
+
+
+def test_an_optimizer_without_groups_is_refused():
+    model = small_model()
+    for use in (jaxtl.make_train_step, jaxtl.explain, jaxtl.TrainState.create):
+        with pytest.raises(jaxtl.InputError, match=r"make it with jaxtl\.multi_transform"):
+            use(model, optax.adam(1e-3))
