@@ -166,12 +166,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_body(self, name: str, content: bytes) -> None:
         if not (cuts := self.hub._cuts.get(name)):
+            self.hub.bytes_sent += len(content)  # before the client has them: it may look at once
             self.wfile.write(content)
-            self.hub.bytes_sent += len(content)
             return
         after, reset = cuts.pop()
-        self.wfile.write(content[:after])
         self.hub.bytes_sent += after
+        self.wfile.write(content[:after])
         if reset:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
