@@ -202,7 +202,7 @@ def _check_finite(epoch: int, train: list[dict[str, Any]], measured: dict[str, A
         where = f"step {np.isfinite(losses).argmin() + 1}" if not np.isfinite(losses[:-1]).all() else "validation"
         raise FloatingPointError(
             f"the loss is not finite in epoch {epoch} ({where}): lower the learning rates, or set clip_norm; "
-            "the checkpoints of earlier epochs are whole"
+            "checkpoints of earlier epochs, where there are any, are whole"
         )
 
 
