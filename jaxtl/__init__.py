@@ -30,11 +30,15 @@ _HOMES = {
     "fine_tune": "train.fine_tune",
     "evaluate": "train.evaluate",
     "predict": "train.predict",
+    "recalibrate": "train.recalibrate",
 }
 
-__all__ = sorted(_HOMES)
+_MODULES = ("labels",)
+
+__all__ = sorted([*_HOMES, *_MODULES])
 
 if TYPE_CHECKING:
+    from jaxtl import labels as labels
     from jaxtl.data.open import open_data as open_data
     from jaxtl.data.preprocess import Preprocess as Preprocess
     from jaxtl.data.preprocess import normalise as normalise
@@ -51,12 +55,15 @@ if TYPE_CHECKING:
     from jaxtl.train.evaluate import evaluate as evaluate
     from jaxtl.train.fine_tune import fine_tune as fine_tune
     from jaxtl.train.predict import predict as predict
+    from jaxtl.train.recalibrate import recalibrate as recalibrate
     from jaxtl.train.state import TrainState as TrainState
     from jaxtl.train.step import make_eval_step as make_eval_step
     from jaxtl.train.step import make_train_step as make_train_step
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"jaxtl.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'jaxtl' has no attribute {name!r}; it has {', '.join(__all__)}")
     value = getattr(importlib.import_module(f"jaxtl.{_HOMES[name]}"), name)

@@ -15,9 +15,13 @@ import typer
 from typer.core import TyperGroup
 
 import jaxtl
+from jaxtl.cli_studies import COMMANDS, Config, Overrides
 from jaxtl.errors import InputError, nearest
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+_CONTINUED = {"train": "; if the run has an output, --resume continues it"} | dict.fromkeys(
+    ("compare", "sweep", "transferability"), "; the same command continues where it stopped"
+)
 
 
 class _Stopped(Exception):
@@ -48,11 +52,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Config = Annotated[str, typer.Argument(help="A recipe, such as configs/last_stage_flowers.yaml.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(help="Fields of the recipe by their dotted names: epochs=3 optimizer.fast.lr=3e-4."),
-]
 ModelName = Annotated[str, typer.Argument(help="A folder saved by jaxtl, or a name that 'jaxtl list' shows.")]
 Weights = Annotated[
     str | None, typer.Option(help="A .safetensors or .pth file or a folder, in place of the name's own.")
@@ -115,7 +114,11 @@ def explain(config: Config, overrides: Overrides = None) -> None:
     from jaxtl.train.run import prepare
 
     prepared = prepare(recipe)
-    typer.echo(jaxtl.explain(prepared.model, prepared.optimizer))
+    phases = prepared.recipe.all_phases
+    for number, (phase, optimizer) in enumerate(zip(phases, prepared.optimizers, strict=True), 1):
+        if len(phases) > 1:
+            typer.echo(f"phase {number} of {len(phases)}: {phase.epochs} epoch{'s' * (phase.epochs != 1)}")
+        typer.echo(jaxtl.explain(prepared.model, optimizer, batch_norm=recipe.batch_norm))
 
 
 @app.command()
@@ -131,7 +134,12 @@ def train(
     from jaxtl.train.run import train as run
 
     result = run(recipe, resume=resume)
-    best = f"best validation accuracy {_percent(result.best['val_accuracy'])} in epoch {result.best['epoch']}"
+    measured = (
+        f"accuracy {_percent(result.best['val_accuracy'])}"
+        if "val_accuracy" in result.best
+        else f"loss {result.best['val_loss']:.4f}"
+    )
+    best = f"best validation {measured} in epoch {result.best['epoch']}"
     typer.echo(f"{best}; written to {result.output}" if result.output else best)
 
 
@@ -181,6 +189,10 @@ def predict(
         typer.echo(f"{image['path']}: " + ", ".join(f"{label} {_percent(p)}" for label, p in image["top"]))
 
 
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+
+
 def _percent(part: float) -> str:
     return f"{100 * part:.2f} %"
 
@@ -213,9 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(cause: BaseException, command: str | None) -> tuple[str, int]:
     if isinstance(cause, KeyboardInterrupt):
-        return "interrupted" + (
-            "; if the run has an output, --resume continues it" if command == "train" else ""
-        ), INTERRUPTED
+        return "interrupted" + (_CONTINUED.get(command or "", "")), INTERRUPTED
     if isinstance(cause, InputError):
         return f"error: {cause}", BAD_INPUT
     first_line = str(cause).strip().partition("\n")[0]

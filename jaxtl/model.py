@@ -18,7 +18,7 @@ from jaxtl.trees import Tree, flatten
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["params", "batch_stats"],
-    meta_fields=["graph", "preprocess", "name", "classes", "notes", "license"],
+    meta_fields=["graph", "preprocess", "name", "classes", "notes", "license", "pretrained"],
 )
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -34,6 +34,7 @@ class Model:
         classes: names of the classes in the order of the logits, where they are known.
         notes: what loading changed (a replaced head, adapted input channels, ...), one sentence each.
         license: licence of the pretrained weights, where known.
+        pretrained: whether the body's weights were loaded, and not drawn at random.
 
     >>> import jaxtl, numpy as np
     >>> model = jaxtl.load("cifar_resnet20", weights=None, num_classes=3)
@@ -51,6 +52,7 @@ class Model:
     classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     license: str | None = None
+    pretrained: bool = True
 
     @property
     def stages(self) -> tuple[str, ...]:

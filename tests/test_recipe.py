@@ -117,7 +117,7 @@ def test_unknown_fields_name_the_nearest_and_all_are_listed(write):
     assert "model lacks 'name'" in message
     assert "unknown field 'flips' in data.augment; did you mean 'flip'?" in message
     assert "unknown field 'momentun' in optimizer.fast; did you mean 'momentum'?" in message
-    assert "unknown field 'learning_rate' in optimizer.slow; there are name, lr, weight_decay" in message
+    assert "unknown field 'learning_rate' in optimizer.slow; there are lr, schedule, weight_decay" in message
     assert "optimizer.slow lacks 'lr'" in message
     assert "unknown field 'warmup' in schedule; did you mean 'warmup_epochs'?" in message
     assert message.splitlines()[0].endswith("recipe.yaml: 8 problems")
@@ -127,7 +127,7 @@ def test_unknown_fields_name_the_nearest_and_all_are_listed(write):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("epochs: 0", "epochs must be greater than 0, not 0"),
+        ("epochs: 0", "epochs is 0, and nothing but linear_probe does anything then"),
         ("model: resnet18", "model must be a mapping of fields, not 'resnet18'"),
         (
             "data: {source: x, augment: lihgt}",
@@ -139,9 +139,13 @@ def test_unknown_fields_name_the_nearest_and_all_are_listed(write):
         ("data: {source: x, size: [32]}", "data.size"),
         (
             "schedule: {name: cosin}",
-            "schedule.name must be 'cosine' or 'constant' or 'one_cycle', not 'cosin'; did you",
+            "schedule.name must be 'cosine' or 'linear' or 'constant' or 'one_cycle' or 'step' or 'plateau', "
+            "not 'cosin'; did you mean 'cosine'?",
         ),
-        ("optimizer: {fast: {name: adam, lr: 1}, slow: {lr: 1}}", "optimizer.fast.name must be 'adamw' or 'sgd', not"),
+        (
+            "optimizer: {fast: {name: adem, lr: 1}, slow: {lr: 1}}",
+            "or 'muon', not 'adem'; did you mean 'adam' or 'adamw'?",
+        ),
         ("groups: {'*': 'very fast'}", "'very fast' is no name for a group"),
         ("groups: [head]", "groups must be a mapping of fields, not ['head']"),
         ("groups: {1: fast}", "groups"),
@@ -335,3 +339,40 @@ def test_schema_describes_every_field():
     assert "held out" in fields["val_fraction"]["description"]
     assert schema["properties"]["schedule"]["discriminator"]["propertyName"] == "name"
     assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"strategy": "gradul"}, "not 'gradul'; did you mean 'gradual'?"),
+        ({"strategy": "gradual", "groups": {"*": "slow"}}, "strategy 'gradual' sets groups itself"),
+        (
+            {"strategy": "full", "optimizer": {"body": {"lr": 1}}},
+            "a strategy's groups are 'slow' (the body) and 'fast'",
+        ),
+        ({"phases": [{"epochs": 1, "train": ["fats"]}, {"epochs": 1}]}, "'fats' is no group; did you mean 'fast'?"),
+        ({"phases": [{"epochs": 1, "train": ["fast"]}]}, "no phase trains the group 'slow'"),
+        (
+            {"phases": [{"epochs": 1, "train": ["fast"], "rates": {"slow": 1}}, {"epochs": 1}]},
+            "rates.slow is for a group",
+        ),
+        ({"phases": [{"epochs": 2}], "epochs": 5}, "epochs is 5 and the phases' epochs add up to 2"),
+        ({"phases": [{"epoch": 2}]}, "unknown field 'epoch' in phases.0; did you mean 'epochs'?"),
+        ({"batch_norm": "freeze"}, "batch_norm must be 'follow', 'frozen' or 'adapt', not 'freeze'"),
+        ({"batch_norm": {"layer1": "freeze"}}, "batch_norm.layer1 must be 'follow', 'frozen' or 'adapt', not 'freeze'"),
+        ({"accumulate": 3}, "accumulate 3 does not divide batch_size 32"),
+        ({"loss": {"name": "mse"}, "label_smoothing": 0.1}, "label_smoothing has no meaning for the loss 'mse'"),
+        ({"loss": {"name": "sigmoid"}, "class_weights": "balanced"}, "'balanced' needs one class an image"),
+        ({"ema": 1}, "ema must be less than 1"),
+    ],
+)
+def test_what_contradicts_itself_is_said_in_one_sentence(fields: dict, message: str) -> None:
+    assert message in problems_of(lambda: Recipe.from_keywords(**fields))
+
+
+def test_phases_make_the_epochs() -> None:
+    recipe = Recipe.from_keywords(phases=[{"epochs": 2, "train": ["fast"]}, {"epochs": 3, "patience": 2}], patience=4)
+    assert recipe.epochs == 5
+    assert [phase.patience for phase in recipe.all_phases] == [None, 2]
+    assert recipe.replace(seed=3).epochs == 5
+    assert Recipe(epochs=7, patience=2).all_phases[0].patience == 2

@@ -39,6 +39,7 @@ class Data:
         augment: random changes of training images.
         split: where the two parts come from, for people.
         notes: what was noticed on opening, for people.
+        train_size: pixels of the training images, one number or (height, width); None: as ``preprocess`` says.
         threads: how many batches are prepared at the same time. The batches don't depend on it.
 
     >>> from jaxtl.data.open import open_data
@@ -61,6 +62,7 @@ class Data:
         augment: Augment,
         split: str,
         notes: tuple[str, ...] = (),
+        train_size: int | tuple[int, int] | None = None,
         threads: int | None = None,
     ) -> None:
         self.name = name
@@ -68,6 +70,7 @@ class Data:
         self.train = train
         self.val = val
         self.preprocess = preprocess
+        self.train_preprocess = preprocess if train_size is None else preprocess.replace(size=train_size)
         self.augment = augment
         self.split = split
         self.notes = notes
@@ -97,8 +100,9 @@ class Data:
         Returns:
             an iterator of ``{"image": uint8 (batch, height, width, channels), "label": int32 (batch,)}``.
         """
+        augmented = self.augment.is_random or self.train_preprocess != self.preprocess
         return shuffled_batches(
-            self._augmented if self.augment.is_random else lambda index, rng: self._evaluated("train", index),
+            self._augmented if augmented else lambda index, rng: self._evaluated("train", index),
             len(self.train),
             self._train_batch_size(batch_size),
             seed=seed,
@@ -131,6 +135,8 @@ class Data:
         """
         digest = hashlib.sha256()
         settings = {"classes": self.classes, "preprocess": self.preprocess.to_dict(), "augment": asdict(self.augment)}
+        if self.train_preprocess != self.preprocess:
+            settings["train_preprocess"] = self.train_preprocess.to_dict()
         digest.update(json.dumps(settings, sort_keys=True).encode())
         for name, source in self._splits().items():
             for index, label in enumerate(source.labels):
@@ -143,10 +149,14 @@ class Data:
         parts = [
             f"{self.name}: {len(self.train)} train + {len(self.val)} val images ({self.split})",
             f"{len(self.classes)} classes: {self._class_counts()}",
-            f"{height}x{width}x{self.preprocess.channels} {self.preprocess.interpolation}",
+            f"{height}x{width}x{self.preprocess.channels} {self.preprocess.interpolation}{self._training_size()}",
             *self.notes,
         ]
         return "; ".join(parts)
+
+    def _training_size(self) -> str:
+        height, width = self.train_preprocess.size
+        return "" if self.train_preprocess.size == self.preprocess.size else f", in training {height}x{width}"
 
     def __repr__(self) -> str:
         return f"Data({self.describe()})"
@@ -171,7 +181,7 @@ class Data:
         return {"image": self._prepared[split](index), "label": self._splits()[split].labels[index]}
 
     def _augmented(self, index: int, rng: np.random.Generator) -> Example:
-        pixels = self.augment(self._decoded(index), self.preprocess, rng)
+        pixels = self.augment(self._decoded(index), self.train_preprocess, rng)
         return {"image": pixels, "label": self.train.labels[index]}
 
 

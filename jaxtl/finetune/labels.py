@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 from jaxtl.errors import InputError, nearest
+from jaxtl.finetune.parts import paths_of
 from jaxtl.models.graph import Graph
 from jaxtl.trees import flatten
 
@@ -38,7 +40,7 @@ def groups_of(params: Mapping[str, Any], label: Label) -> dict[str, str]:
 def from_groups(groups: Mapping[str, str], graph: Graph) -> Label:
     """A label function from a mapping of parts to groups, as recipes write it: the first part that matches wins.
 
-    A part is a stage's name, ``"head"`` for the last stage, or a glob over parameter paths (``"*.bn*.scale"``).
+    ``jaxtl.labels.by_pattern`` says what a part is.
 
     Raises:
         InputError: a part that matches no parameter, or parameters that no part matches.
@@ -48,33 +50,107 @@ def from_groups(groups: Mapping[str, str], graph: Graph) -> Label:
     >>> label("layer4.0.conv1.kernel", None), label("fc.bias", None), label("conv1.kernel", None)
     ('slow', 'fast', 'frozen')
     """
-    matched: set[str] = set()
-    table: dict[str, str] = {}
-    for path in graph.params:
-        stage = graph.stage_of(path)
-        fitting = [part for part in groups if _matches(part, path, stage, graph)]
-        matched.update(fitting)
-        if fitting:
-            table[path] = groups[fitting[0]]
-    unused = [part for part in groups if part not in matched and part != "*"]
+    members = {part: paths_of(part, graph) for part in groups}
+    unused = [part for part, paths in members.items() if not paths]
     if unused:
-        near = nearest(unused[0], graph.stages)
+        near = nearest(unused[0], [*graph.stages, "head", "norms", "biases"])
         raise InputError(
-            f"groups: {', '.join(map(repr, unused))} match no parameter of {graph.architecture}{near or ''}; "
-            f"its stages are {', '.join(graph.stages)}"
+            f"groups: {', '.join(map(repr, unused))} match no parameter of {graph.architecture}{near}; "
+            f"its stages are {', '.join(graph.stages)}; other parts are head, norms, biases, 'from STAGE', "
+            "'last N blocks' and globs like '*.bn1.*'"
         )
+    table: dict[str, str] = {}
+    for part, group in groups.items():
+        for path in members[part]:
+            table.setdefault(path, group)
     rest = [path for path in graph.params if path not in table]
     if rest:
         raise InputError(
             f"groups: nothing matches {some_paths(rest)}; add a last line '\"*\": frozen', or another group"
         )
-    return lambda path, leaf: table[path]
+    return label_of(table, graph)
 
 
-def _matches(part: str, path: str, stage: str, graph: Graph) -> bool:
-    if part in graph.stages or part == "head":
-        return stage == (graph.stages[-1] if part == "head" else part)
-    return fnmatchcase(path, part)
+def label_of(table: Mapping[str, str], graph: Graph) -> Label:
+    """The label function that looks groups up by path, for one network and no other."""
+
+    def label(path: str, leaf: Any) -> str:
+        if path not in table:
+            raise InputError(f"the label function is bound to {graph.architecture}, which has no parameter {path!r}")
+        return table[path]
+
+    return label
+
+
+class Unbound(ABC):
+    """A label that needs to know the network before it can label anything.
+
+    ``jaxtl.multi_transform`` takes one wherever it takes a label function, and whatever uses the optimizer binds it:
+    ``jaxtl.TrainState.create``, ``make_train_step``, ``explain``. For everything else there is ``bind``.
+    """
+
+    @abstractmethod
+    def bind(self, graph: Graph) -> Label:
+        """The label function for one network.
+
+        Raises:
+            InputError: what the label says of parts that the network does not have.
+        """
+
+    def __call__(self, path: str, leaf: Any) -> str:
+        raise InputError(
+            f"{self} does not know its network yet: give it to jaxtl.multi_transform and the optimizer to "
+            "jaxtl.TrainState.create, make_train_step or explain, which bind it, or call .bind(model.graph) first"
+        )
+
+
+def bound(label: Label | Unbound, graph: Graph) -> Label:
+    """A label function for a network: one that needs binding is bound, any other is returned as it is."""
+    return label.bind(graph) if isinstance(label, Unbound) else label
+
+
+def with_depth(label: Label | Unbound, graph: Graph, decay: float) -> tuple[Label, dict[str, float]]:
+    """Splits each trained group of a label into one for each block depth, and gives the factors of their rates.
+
+    The group "slow" at depth 3 becomes "slow.d3", which learns at ``decay ** 3`` times the rate of "slow"; "frozen"
+    stays. ``base_group`` leads back.
+
+    Returns:
+        The label, and for each of its trained groups ``decay ** depth``, head first.
+
+    Raises:
+        InputError: a decay that is not above 0 and at most 1, or a group that is called like a split one.
+
+    >>> label = lambda path, leaf: {"fc": "fast", "layer4": "slow"}.get(path.partition(".")[0], "frozen")
+    >>> label, scales = with_depth(label, Graph("resnet18"), decay=0.5)
+    >>> scales, label("layer4.0.bn1.scale", None), label("conv1.kernel", None)
+    ({'fast.d0': 1.0, 'slow.d1': 0.5, 'slow.d2': 0.25}, 'slow.d2', 'frozen')
+    """
+    check_decay(decay)
+    groups = groups_of(graph.params, bound(label, graph))
+    taken = [group for group in by_group(groups) if base_group(group) != group]
+    if taken:
+        raise InputError(
+            f"groups called {', '.join(map(repr, taken))} cannot be split by depth; name them without '.dN'"
+        )
+    depths = {path: graph.depth_of(path) for path in sorted(graph.params, key=graph.depth_of)}
+    table = {path: groups[path] if groups[path] == FROZEN else f"{groups[path]}.d{depths[path]}" for path in depths}
+    return label_of(table, graph), {group: decay ** depths[path] for path, group in table.items() if group != FROZEN}
+
+
+def base_group(group: str) -> str:
+    """The group that ``with_depth`` made this one of; any other group is its own.
+
+    >>> base_group("slow.d3"), base_group("slow")
+    ('slow', 'slow')
+    """
+    return re.sub(r"\.d\d+$", "", group)
+
+
+def check_decay(decay: float) -> None:
+    """``InputError`` for what is no decay from block to block."""
+    if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 < decay <= 1:
+        raise InputError(f"a layer-wise decay is a number above 0 and at most 1, not {decay!r}")
 
 
 def by_group(groups: Mapping[str, Any]) -> dict[Any, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,30 +11,54 @@ import numpy as np
 import optax
 
 from jaxtl.errors import InputError
-from jaxtl.finetune.labels import FROZEN, Label, by_group, groups_of, some_paths
+from jaxtl.finetune.labels import FROZEN, Label, Unbound, by_group, groups_of, some_paths
 from jaxtl.model import Model
+from jaxtl.models.graph import Graph
 from jaxtl.trees import map_with_path
+
+ByScale = Callable[[float], optax.GradientTransformation]
+"""From the factor of a group's rate to its transform."""
 
 
 class Optimizer(optax.GradientTransformationExtraArgs):
     """An optax transformation that knows its groups: use it wherever optax takes one.
 
     Attributes:
-        label: the label function.
-        transforms: the transform of each trained group.
+        label: the label function, or one that ``bind`` still has to tell the network.
+        transforms: the transform of each trained group; where ``multi_transform`` got a function, none until ``bind``.
         rates: each group's rate as a function of the step, where it is known (recipes set it); else empty.
+        clip_norm: limit of the global norm of the trained parameters' gradients, or None.
     """
 
-    label: Label
+    label: Label | Unbound
     transforms: dict[str, optax.GradientTransformation]
     rates: dict[str, optax.Schedule]
+    clip_norm: float | None
+    _by_scale: ByScale | None
+
+    def bind(self, graph: Graph) -> Optimizer:
+        """The optimizer for one network; the optimizer itself where its label needs no network.
+
+        It depends on the graph alone: bound twice, the states have the same structure.
+
+        Raises:
+            InputError: what the label says of parts that the network does not have.
+        """
+        if not isinstance(self.label, Unbound):
+            return self
+        transforms: Mapping[str, optax.GradientTransformation] = self.transforms
+        if self._by_scale is not None:
+            transforms = {group: self._by_scale(scale) for group, scale in _scales(self.label, graph).items()}
+        optimizer = multi_transform(transforms, self.label.bind(graph), clip_norm=self.clip_norm)
+        optimizer.rates = self.rates
+        return optimizer
 
     def groups(self, params: Mapping[str, Any]) -> dict[str, str]:
         """The group of each parameter, by path, checked against the transforms.
 
         Raises:
             InputError: a group without a transform, a transform that no path uses, a label that is no name. All
-                of them are listed, with their paths.
+                of them are listed, with their paths. Or an optimizer that is not bound to a network yet.
         """
         groups = groups_of(params, self.label)
         paths = by_group(groups)
@@ -56,13 +80,20 @@ class Optimizer(optax.GradientTransformationExtraArgs):
 
 
 def multi_transform(
-    transforms: Mapping[str, optax.GradientTransformation], label: Label, *, clip_norm: float | None = None
+    transforms: Mapping[str, optax.GradientTransformation] | ByScale,
+    label: Label | Unbound,
+    *,
+    clip_norm: float | None = None,
 ) -> Optimizer:
     """One transform per group; parameters labelled ``"frozen"`` get no update and hold no optimizer memory.
 
+    What ``optimizer.update`` gets besides gradients, state and parameters goes on to every transform that takes it.
+
     Args:
         transforms: group -> any optax transformation. ``"frozen"`` needs none; ``optax.set_to_zero()`` is accepted.
-        label: ``label(path, leaf) -> group``, with paths like ``"layer4.2.conv3.kernel"``.
+            Or, for labels that scale rates, a function from a group's factor to its transformation:
+            ``lambda scale: optax.adamw(1e-3 * scale)`` with ``jaxtl.labels.layerwise()``.
+        label: ``label(path, leaf) -> group``, with paths like ``"layer4.2.conv3.kernel"``, or one of ``jaxtl.labels``.
         clip_norm: limit of the global norm of the trained parameters' gradients; frozen ones do not count.
 
     Raises:
@@ -77,13 +108,18 @@ def multi_transform(
     >>> updates["conv1"]["kernel"].tolist(), [round(float(u), 3) for u in updates["fc"]["bias"]]
     ([-0.0, -0.0], [-0.1, -0.1])
     """
-    wrong = [
-        group for group, transform in transforms.items() if not isinstance(transform, optax.GradientTransformation)
-    ]
+    if not callable(label):
+        raise InputError(
+            f"the label is a {type(label).__name__}; give a function label(path, leaf) -> group, or for parts of the "
+            "network by name jaxtl.labels.by_pattern({'head': 'fast', '*': 'frozen'})"
+        )
+    by_scale = None if isinstance(transforms, Mapping) else _checked_function(transforms, label)
+    given = transforms if isinstance(transforms, Mapping) else {}
+    wrong = [group for group, transform in given.items() if not isinstance(transform, optax.GradientTransformation)]
     if wrong:
         raise InputError(f"no optax transformation: {', '.join(map(repr, wrong))}; give for example optax.adamw(1e-3)")
-    trained = {group: transform for group, transform in transforms.items() if group != FROZEN}
-    if FROZEN in transforms and not _does_nothing(transforms[FROZEN]):
+    trained = {group: transform for group, transform in given.items() if group != FROZEN}
+    if FROZEN in given and not _does_nothing(given[FROZEN]):
         raise InputError(
             'the group "frozen" is never updated, and the transform given for it would update it; '
             "remove it or give the group another name"
@@ -105,17 +141,46 @@ def multi_transform(
     optimizer.label = label
     optimizer.transforms = trained
     optimizer.rates = {}
+    optimizer.clip_norm = clip_norm
+    optimizer._by_scale = by_scale
     return optimizer
 
 
-def groups_in(optimizer: Any, model: Model) -> dict[str, str]:
-    """The checked groups of a model's parameters by path; ``InputError`` for an optimizer that knows no groups."""
+def bound_to(optimizer: Any, model: Model) -> Optimizer:
+    """The optimizer bound to a model's network.
+
+    Raises:
+        InputError: an optimizer that knows no groups, or what its label says of parts that the network does not have.
+    """
     if not isinstance(optimizer, Optimizer):
         raise InputError(
             f"the optimizer is a {type(optimizer).__name__} and knows no groups; "
             'make it with jaxtl.multi_transform({"fast": optax.adamw(1e-3)}, label)'
         )
-    return optimizer.groups(model.params)
+    return optimizer.bind(model.graph)
+
+
+def groups_in(optimizer: Any, model: Model) -> dict[str, str]:
+    """The checked groups of a model's parameters by path; ``InputError`` for an optimizer that knows no groups."""
+    return bound_to(optimizer, model).groups(model.params)
+
+
+def _checked_function(function: Any, label: Label | Unbound) -> ByScale:
+    if not callable(function):
+        raise InputError(
+            f"transforms is a {type(function).__name__}; give a transformation for each group, like "
+            '{"fast": optax.adamw(1e-3)}, or a function of the scale for jaxtl.labels.layerwise()'
+        )
+    if not hasattr(label, "scales"):
+        raise InputError(
+            "a function from scale to transformation needs a label that has scales, like jaxtl.labels.layerwise(0.75); "
+            'for this one give a transformation for each group, like {"fast": optax.adamw(1e-3)}'
+        )
+    return function
+
+
+def _scales(label: Any, graph: Graph) -> dict[str, float]:
+    return label.scales(graph)
 
 
 def _no_update() -> optax.GradientTransformation:

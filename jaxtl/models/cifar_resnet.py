@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxtl.models import registry
-from jaxtl.models.layers import BatchNorm, Conv, Dropout, DropPath, Linear, Stack
+from jaxtl.models.head import make_head
+from jaxtl.models.layers import BatchNorm, Conv, Dropout, DropPath, Stack
 from jaxtl.models.network import Network, stages_until
 
 _WIDTHS = (16, 32, 64)
@@ -52,6 +53,7 @@ class CifarResNet(Network):
         until: str | None = None,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
+        head: tuple[int, ...] = (),
     ):
         self.num_classes = num_classes
         self.stages = stages_until(("stem", "layer1", "layer2", "layer3", "fc"), until)
@@ -68,7 +70,7 @@ class CifarResNet(Network):
             setattr(self, stage, Stack(*members))
         self.num_features = width
         self.head_drop = Dropout(drop_rate)
-        self.fc = Linear(width, num_classes) if num_classes else None
+        self.fc = make_head(width, num_classes, head, drop_rate)
 
     @property
     def stage_modules(self) -> dict[str, tuple[str, ...]]:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from jaxtl.errors import InputError, nearest
 from jaxtl.models import registry
 from jaxtl.models.layers import BatchNorm, Dropout, DropPath
 from jaxtl.trees import Tree, flatten
@@ -21,12 +22,14 @@ from jaxtl.trees import Tree, flatten
 class Modes:
     """Which modules leave evaluation mode, by module path (``"layer4.0.bn1"``).
 
-    ``adapt``: BatchNorms that use and update batch statistics. ``random``: dropout and drop path that are active.
-    Empty, the default: evaluation.
+    ``adapt``: BatchNorms that use batch statistics and move the stored ones towards them. ``random``: dropout and drop
+    path that are active. ``observe``: BatchNorms whose returned statistics are those of the batch alone; on its own it
+    leaves the logits those of evaluation. Empty, the default: evaluation.
     """
 
     adapt: frozenset[str] = frozenset()
     random: frozenset[str] = frozenset()
+    observe: frozenset[str] = frozenset()
 
 
 EVALUATION = Modes()
@@ -87,6 +90,38 @@ class Graph:
         return self.network.head
 
     @cached_property
+    def blocks(self) -> tuple[str, ...]:
+        """The steps that ``depth_of`` counts, stem first, head last.
+
+        >>> Graph("resnet18").blocks[:3], Graph("resnet18").blocks[-3:]
+        (('stem', 'layer1.0', 'layer1.1'), ('layer4.0', 'layer4.1', 'fc'))
+        """
+        return tuple(name for name, _ in self.network.blocks)
+
+    def depth_of(self, path: str) -> int:
+        """How many blocks lie behind the one that a parameter or module path belongs to.
+
+        0 is the head, 1 the last block before it, and the stem has the largest. Blocks are counted, not layers or
+        parameters: all of a residual block is at one depth, its shortcut included. A network without a head counts as
+        if it had one.
+
+        >>> graph = Graph("resnet18")
+        >>> [graph.depth_of(path) for path in ("fc.bias", "layer4.1.conv2.kernel", "layer4.0.downsample.0", "conv1")]
+        [0, 1, 2, 9]
+        """
+        keys = path.split(".")
+        for end in range(1, len(keys) + 1):
+            depth = self._depths.get(".".join(keys[:end]))
+            if depth is not None:
+                return depth
+        raise KeyError(f"{path} belongs to no block of {self.architecture}")
+
+    @cached_property
+    def _depths(self) -> dict[str, int]:
+        last_first = reversed(self.network.blocks)
+        return {prefix: depth for depth, (_, prefixes) in enumerate(last_first) for prefix in prefixes}
+
+    @cached_property
     def first_conv(self) -> str:
         """Path of the kernel that sees the images."""
         return next(
@@ -139,11 +174,49 @@ class Graph:
         """
         network = nnx.merge(self._view(modes), params, batch_stats)
         logits = network(images, rngs=None if rng is None else nnx.Rngs(rng))
-        return logits, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)) if modes.adapt else batch_stats
+        moved = modes.adapt or modes.observe
+        return logits, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)) if moved else batch_stats
 
     def features(self, params: Tree, batch_stats: Tree, images: jax.Array) -> jax.Array:
         """Pooled features (B, num_features) before the head, in evaluation mode."""
         return nnx.merge(self._view(EVALUATION), params, batch_stats).features(images)
+
+    def stage_outputs(
+        self, params: Tree, batch_stats: Tree, images: jax.Array, stages: Iterable[str]
+    ) -> dict[str, jax.Array]:
+        """Outputs of body stages in evaluation mode, averaged over all positions: (B, channels) by stage.
+
+        A pure function; nothing behind the last stage asked for is computed.
+
+        Raises:
+            InputError: names that are no stage in front of the head.
+        """
+        body, wanted = self.stages[:-1], set(stages)
+        if unknown := sorted(wanted - set(body)):
+            raise InputError(
+                f"{self.architecture} has no body stage {unknown[0]!r}{nearest(unknown[0], body)}; "
+                f"there are {', '.join(body)}"
+            )
+        network = nnx.merge(self._view(EVALUATION), params, batch_stats)
+        outputs: dict[str, jax.Array] = {}
+        x = images
+        for stage in body:
+            if len(outputs) == len(wanted):
+                break
+            x = network.run_stage(stage, x)
+            if stage in wanted:
+                outputs[stage] = x.mean(tuple(range(1, x.ndim - 1)))
+        return outputs
+
+    def stages_with(
+        self, params: Tree, batch_stats: Tree, images: jax.Array, modes: Modes, rng: jax.Array
+    ) -> dict[str, jax.Array]:
+        """The output of each stage, head included, in the given modes."""
+        network = nnx.merge(self._view(modes), params, batch_stats)
+        outputs, x, rngs = {}, images, nnx.Rngs(rng)
+        for stage in self.stages:
+            outputs[stage] = x = network.run_stage(stage, x, rngs)
+        return outputs
 
     @cached_property
     def logits_jitted(self) -> Any:
@@ -158,6 +231,7 @@ class Graph:
     def _view(self, modes: Modes) -> nnx.GraphDef:
         if modes not in self._views:
             view = _view(self.network, modes.adapt, BatchNorm, use_running_average=False)
+            view = _view(view, modes.observe, BatchNorm, observe=True)
             view = _view(view, modes.random, (Dropout, DropPath), deterministic=False)
             self._views[modes] = nnx.graphdef(view)
         return self._views[modes]

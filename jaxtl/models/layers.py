@@ -100,14 +100,29 @@ class Linear(nnx.Module):
 class BatchNorm(nnx.Module):
     """Batch normalisation as torch computes it.
 
-    With ``use_running_average`` (the default) it uses the stored statistics and leaves them alone. Without, it uses the
-    batch's and moves the stored ones: ``running = (1 - momentum) * running + momentum * batch``, where the variance
-    stored is the unbiased one. The variance takes two passes, at least in float32, so a large mean does not drown it.
+    Two modes, each by itself:
+
+    - ``use_running_average`` (the default) normalises with the stored statistics and leaves them alone. Without, the
+      batch's are used and the stored ones move: ``running = (1 - momentum) * running + momentum * batch``, where the
+      variance stored is the unbiased one.
+    - ``observe`` (off by default) changes nothing about the output, and stores the batch's own statistics, mean and
+      unbiased variance, whatever was stored before.
+
+    The variance takes two passes, at least in float32, so a large mean does not drown it.
 
     Ioffe and Szegedy, https://arxiv.org/abs/1502.03167.
 
     Raises:
         InputError: on a batch with one value a channel, which has no variance.
+
+    >>> norm = BatchNorm(1)
+    >>> for variable, value in ((norm.scale, 1), (norm.bias, 0), (norm.mean, 0), (norm.var, 1)):
+    ...     variable.set_value(jnp.full(1, value, jnp.float32))
+    >>> observing = nnx.view(norm, observe=True)
+    >>> observing(jnp.array([[1.0], [3.0]])).round(2).tolist()
+    [[1.0], [3.0]]
+    >>> observing.mean[...].tolist(), observing.var[...].tolist()
+    ([2.0], [2.0])
     """
 
     def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1, scale_init: Init = init.ones):
@@ -117,18 +132,26 @@ class BatchNorm(nnx.Module):
         self.var = stat((channels,), init.ones)
         self.eps, self.momentum = eps, momentum
         self.use_running_average = True
+        self.observe = False
 
-    def set_view(self, use_running_average: bool | None = None) -> None:
+    def set_view(self, use_running_average: bool | None = None, observe: bool | None = None) -> None:
         if use_running_average is not None:
             self.use_running_average = use_running_average
+        if observe is not None:
+            self.observe = observe
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        mean, var = (self.mean[...], self.var[...]) if self.use_running_average else self._update(wide)
+        mean, var = self.mean[...], self.var[...]
+        if self.observe or not self.use_running_average:
+            batch_mean, batch_var = self._update(wide)
+            if not self.use_running_average:
+                mean, var = batch_mean, batch_var
         factor = self.scale[...] * jax.lax.rsqrt(var + self.eps)
         return ((wide - mean) * factor + self.bias[...]).astype(x.dtype)
 
     def _update(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Stores what the modes say, and returns the batch's mean and biased variance."""
         count = x.size // x.shape[-1]
         if count < 2:
             raise InputError(
@@ -139,7 +162,7 @@ class BatchNorm(nnx.Module):
         mean = x.mean(axes)
         var = jnp.square(x - mean).mean(axes)
         for running, batch in ((self.mean, mean), (self.var, var * (count / (count - 1)))):
-            moved = (1 - self.momentum) * running[...] + self.momentum * batch
+            moved = batch if self.observe else (1 - self.momentum) * running[...] + self.momentum * batch
             running[...] = moved.astype(running.dtype)
         return mean, var
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 import jax
 from flax import nnx
 
 from jaxtl.errors import InputError, nearest
+from jaxtl.models.layers import Stack
 from jaxtl.models.pooling import global_average
 
 
@@ -40,6 +41,22 @@ class Network(nnx.Module):
         """For each stage the attributes whose parameters belong to it; a stage's own name unless a family says else."""
         return {stage: (stage,) if hasattr(self, stage) else () for stage in self.stages}
 
+    @property
+    def blocks(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The steps that block depth counts, first to last: (name, attribute paths whose parameters belong to it).
+
+        A stage whose parameters lie in one ``Stack`` of blocks under the stage's own name is a block for each child
+        ("layer1.0", "layer1.1", ...). Every other stage, the head included, is one block under the stage's name.
+        """
+        found: list[tuple[str, tuple[str, ...]]] = []
+        for stage, modules in self.stage_modules.items():
+            stack = getattr(self, stage, None)
+            if stage != self.head and modules == (stage,) and _is_stack_of_blocks(stack):
+                found += [(f"{stage}.{i}", (f"{stage}.{i}",)) for i in range(stack.length)]
+            else:
+                found.append((stage, modules))
+        return tuple(found)
+
     def run_stage(self, name: str, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """The output of one stage from the output of the one before it (the first takes the images)."""
         raise NotImplementedError
@@ -62,6 +79,14 @@ class Network(nnx.Module):
         for stage in self.stages:
             x = self.run_stage(stage, x, rngs)
         return x
+
+
+def _is_stack_of_blocks(module: object) -> TypeGuard[Stack]:
+    """Whether all children of a ``Stack`` are made of modules themselves; a stack of plain layers is one step."""
+    return isinstance(module, Stack) and all(
+        any(isinstance(part, nnx.Module) for part in vars(getattr(module, str(i))).values())
+        for i in range(module.length)
+    )
 
 
 def stages_until(stages: tuple[str, ...], until: str | None) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxtl.errors import InputError, nearest
+from jaxtl.models.head import hidden_widths
 from jaxtl.models.network import Network
 
 _FAMILIES = ("cifar_resnet", "resnet")  # files beside this one, each with its table
@@ -56,6 +57,7 @@ def build(
     until: str | None = None,
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
+    head: tuple[int, ...] = (),
     **overrides: Any,
 ) -> Network:
     """An abstract network: variables hold shapes, nothing is computed or allocated. It is in evaluation mode.
@@ -65,8 +67,9 @@ def build(
         num_classes: width of the head; ``None``: what the architecture was made for; 0: no head, pooled features.
         in_chans: channels of the images.
         until: the last stage before the head; ``None``: all stages.
-        drop_rate: dropout before the head, in training.
+        drop_rate: dropout before the head and between its layers, in training.
         drop_path_rate: stochastic depth of the last block, in training; earlier blocks have linearly less.
+        head: widths of the head's hidden layers; none: one linear layer.
         overrides: further keywords of the family, e.g. ``output_stride=16`` or ``act_layer="silu"`` for ResNets.
 
     Raises:
@@ -82,6 +85,8 @@ def build(
             f"no architecture is called {name!r}{nearest(name, _architectures) or '; jaxtl list shows all'}"
         )
     architecture = _architectures[name]
+    if head:
+        overrides["head"] = hidden_widths(head)
     _check_options(name, architecture, overrides)
     options = {**architecture.options, **overrides, "in_chans": in_chans, "until": until}
     options |= {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}

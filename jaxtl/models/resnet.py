@@ -17,7 +17,8 @@ from flax import nnx
 from jaxtl.errors import InputError, nearest
 from jaxtl.models import init, registry
 from jaxtl.models.attention import EfficientChannelAttention, SqueezeExcite
-from jaxtl.models.layers import Activation, BatchNorm, Conv, Dropout, DropPath, GroupNorm, Linear, Stack
+from jaxtl.models.head import make_head
+from jaxtl.models.layers import Activation, BatchNorm, Conv, Dropout, DropPath, GroupNorm, Stack
 from jaxtl.models.network import Network, stages_until
 from jaxtl.models.pooling import AvgPool, BlurPool, MaxPool, SamePool2x2
 
@@ -154,7 +155,7 @@ class ResNet(Network):
     Args:
         block: ``"basic"`` or ``"bottleneck"``, or one of them for each stage.
         layers: number of blocks in each stage.
-        num_classes, in_chans, until, drop_rate, drop_path_rate: see ``jaxtl.models.registry.build``.
+        num_classes, in_chans, until, drop_rate, drop_path_rate, head: see ``jaxtl.models.registry.build``.
         output_stride: 32, 16 or 8: how much smaller the last feature map is than the image; the strides that fall away
             become dilations, so weights fit all three.
         cardinality: groups of the 3x3 convolutions in bottleneck blocks.
@@ -199,6 +200,7 @@ class ResNet(Network):
         aa_layer: str | None = None,
         attn_layer: str | None = None,
         rd_ratio: float = 1 / 16,
+        head: tuple[int, ...] = (),
     ):
         if output_stride not in (8, 16, 32):
             raise InputError(f"output_stride is {output_stride}; a ResNet's can be 8, 16 or 32")
@@ -255,7 +257,7 @@ class ResNet(Network):
 
         self.num_features = width
         self.head_drop = Dropout(drop_rate)
-        self.fc = Linear(width, num_classes) if num_classes else None
+        self.fc = make_head(width, num_classes, head, drop_rate)
 
     def _set_stem(self, in_chans: int, stem_type: str, stem_width: int, conv_pool: bool, options: _BlockOptions) -> int:
         """Sets ``conv1``, ``bn1``, ``act1`` and ``maxpool``; the stem's output width."""

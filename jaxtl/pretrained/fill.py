@@ -11,6 +11,7 @@ import numpy as np
 from jaxtl.errors import InputError
 from jaxtl.models.graph import Graph
 from jaxtl.pretrained import names
+from jaxtl.pretrained.heads import head_is_new, renumbered, stored_head
 from jaxtl.pretrained.source import Source
 
 
@@ -22,13 +23,17 @@ def fill(
     seed: int,
     options: dict[str, Any],
     notes: list[str],
+    other_head: bool = False,
 ) -> tuple[Graph, dict[str, Any], bool]:
-    """The graph, its arrays by path, and whether the head is a new one."""
+    """The graph, its arrays by path, and whether the head is a new one.
+
+    ``other_head``: hidden widths were asked for that are not known to be the stored ones.
+    """
     assert source.arrays is not None
     whole = Graph.shared(source.architecture, **options)
     arrays = _renamed(source.arrays, type(whole.network).aliases)
     found = names.source_shapes(arrays)
-    head_weight = names.torch_name(f"{whole.head}.kernel")
+    head_weight = [names.torch_name(f"{whole.head}.kernel"), *stored_head(found, whole.head)][-1]
     wants_head = bool(num_classes)
     if num_classes is None:
         num_classes = _stored_classes(source, whole, found, head_weight)
@@ -36,18 +41,28 @@ def fill(
     stored_channels = found[stem_weight][1] if stem_weight in found else 3
     in_chans = in_chans or stored_channels
     graph = Graph.shared(source.architecture, num_classes=num_classes, in_chans=in_chans, until=until, **options)
+    if renamed := renumbered(found, graph):
+        arrays = _Selection(
+            arrays, [renamed.get(name, name) for name in found], {new: old for old, new in renamed.items()}
+        )
+        found = names.source_shapes(arrays)
+        head_weight = stored_head(found, whole.head)[-1]
 
     dropped = _cut(graph, whole, found, notes)
     shapes = {path: tuple(leaf.shape) for path, leaf in (graph.params | graph.batch_stats).items()}
     head = {path for path in shapes if path.startswith(f"{graph.head}.")}
-    new_head = bool(head) and _head_is_new(graph, shapes, found, head_weight, wants_head, cut=until is not None)
+    new_head = bool(head) and head_is_new(
+        graph, found, source.where, classes_given=wants_head, other_given=other_head, cut=until is not None
+    )
     if new_head or not head:
         dropped |= {name for name in found if name.startswith(f"{whole.head}.")}
     if new_head:
         before = f"{found[head_weight][0]} classes" if head_weight in found else "none"
+        hidden = " and ".join(map(str, graph.options.get("head", ())))
+        behind = f" behind hidden layers of {hidden}" if hidden else ""
         notes.append(
             f"the head {graph.head!r} ({before} in the weights) is new: "
-            f"{num_classes} classes, initialised from seed {seed}"
+            f"{num_classes} classes{behind}, initialised from seed {seed}"
         )
     kept = _Selection(arrays, [name for name in found if name not in dropped])
     stem = graph.first_conv
@@ -73,23 +88,6 @@ def _stored_classes(source: Source, whole: Graph, found: Mapping[str, Any], head
             f"{source.where} holds no head ({head_weight}); pass num_classes=N for a new one, or 0 for features alone"
         )
     return whole.network.num_classes  # more than the head is missing: all of it is listed together
-
-
-def _head_is_new(
-    graph: Graph,
-    shapes: Mapping[str, tuple[int, ...]],
-    found: Mapping[str, Any],
-    head_weight: str,
-    wanted: bool,
-    cut: bool,
-) -> bool:
-    """Another number of classes than stored, none stored, or other features in front of it than it was trained on."""
-    if head_weight not in found:
-        return wanted
-    if found[head_weight][0] != graph.network.num_classes:
-        return True
-    path = f"{graph.head}.kernel"
-    return cut and found[head_weight] != names.torch_shape(path, shapes[path])
 
 
 def adapt_input(kernel: np.ndarray, channels: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from jaxtl.data.preprocess import Preprocess
 from jaxtl.errors import InputError
 from jaxtl.model import Model
 from jaxtl.models.graph import Graph
+from jaxtl.models.head import hidden_widths
 from jaxtl.notices import say
 from jaxtl.pretrained import tags, weight_files
 from jaxtl.pretrained.fill import fill
@@ -42,7 +43,8 @@ def load(
             does: for 1 the RGB filters are summed, for n they are repeated and scaled by 3/n; mean and std follow.
         until: cuts the network after this stage; pooling and a new head follow.
         seed: of everything that is freshly initialised.
-        options: what the architecture takes besides: ``drop_rate``, ``drop_path_rate``, ``output_stride``, ...
+        options: what the architecture takes besides: ``head=(512,)`` for a head with hidden layers of these widths,
+            ``drop_rate``, ``drop_path_rate``, ``output_stride``, ...
 
     Raises:
         InputError: an unknown name (the nearest are named), weights that do not fit (every difference is listed), a
@@ -100,7 +102,12 @@ def _build(
     _check("in_chans", in_chans, 1)
     _check("seed", seed, 0)
     notes: list[str] = []
+    head_given = "head" in options
     options = {**source.options, **options}
+    head = hidden_widths(options.pop("head", ()))
+    other_head = head_given and head != source.options.get("head")
+    if head:
+        options["head"] = head
     until = until or options.pop("until", None)
     options.pop("until", None)
     preprocess = Preprocess.from_dict(source.preprocess)
@@ -113,8 +120,10 @@ def _build(
         notes.append(f"all weights of {source.name} are random, from seed {seed}")
     else:
         options.pop("in_chans", None)
-        graph, arrays, new_head = fill(source, num_classes, in_chans, until, seed, options, notes)
+        graph, arrays, new_head = fill(source, num_classes, in_chans, until, seed, options, notes, other_head)
         channels = graph.options["in_chans"]
+    if head and head_given and not graph.network.num_classes:
+        raise InputError(f"head={head} needs classes to lead to; pass num_classes=N")
     if channels != preprocess.channels:
         preprocess = preprocess.with_channels(channels)
         notes.append(
@@ -133,6 +142,7 @@ def _build(
         classes=source.classes if known else None,
         notes=tuple(notes),
         license=source.license,
+        pretrained=source.arrays is not None,
     )
 
 

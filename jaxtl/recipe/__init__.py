@@ -4,21 +4,42 @@ A recipe says what to do and holds no code: which groups the parameters fall int
 and on which images.
 """
 
+from jaxtl.recipe.coherence import FROZEN
+from jaxtl.recipe.optimizers import LAMB, LARS, SGD, Adafactor, Adam, AdamW, AnyOptimizer, Lion, Muon
 from jaxtl.recipe.reading import load_recipe
-from jaxtl.recipe.recipe import DEFAULT_GROUPS, FROZEN, Recipe
-from jaxtl.recipe.sections import SGD, AdamW, Augment, Constant, Cosine, DataSection, ModelSection, OneCycle
+from jaxtl.recipe.recipe import DEFAULT_GROUPS, Recipe
+from jaxtl.recipe.schedules import AnySchedule, Constant, Cosine, Linear, OneCycle, Plateau, Step
+from jaxtl.recipe.sections import Augment, DataSection, ModelSection
+from jaxtl.recipe.training import MSE, AnyLoss, Focal, Phase, Sigmoid, Softmax
 
 __all__ = [
     "DEFAULT_GROUPS",
     "FROZEN",
+    "LAMB",
+    "LARS",
+    "MSE",
     "SGD",
+    "Adafactor",
+    "Adam",
     "AdamW",
+    "AnyLoss",
+    "AnyOptimizer",
+    "AnySchedule",
     "Augment",
     "Constant",
     "Cosine",
     "DataSection",
+    "Focal",
+    "Linear",
+    "Lion",
     "ModelSection",
+    "Muon",
     "OneCycle",
+    "Phase",
+    "Plateau",
     "Recipe",
+    "Sigmoid",
+    "Softmax",
+    "Step",
     "load_recipe",
 ]

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from jaxtl.errors import InputError, nearest
+from jaxtl.errors import InputError
 from jaxtl.recipe.changes import with_changes
+from jaxtl.recipe.coherence import STRATEGY_FIELDS, Contradictions, group_problems, training_problems
+from jaxtl.recipe.fields import Group, Location, Number, Section, Text, named
+from jaxtl.recipe.optimizers import AdamW, AnyOptimizer, Optimizer
 from jaxtl.recipe.problems import explain, listed
-from jaxtl.recipe.sections import (
-    SGD,
-    AdamW,
-    Cosine,
-    DataSection,
-    Group,
-    Location,
-    ModelSection,
-    Number,
-    Optimizer,
-    Schedule,
-    Section,
-    Text,
-    named,
-)
+from jaxtl.recipe.schedules import Cosine, GivenSchedule
+from jaxtl.recipe.sections import DataSection, ModelSection
+from jaxtl.recipe.training import BatchNormPolicy, ClassWeights, Loss, Phase, Softmax, StrategyName
 
-FROZEN = "frozen"
 DEFAULT_GROUPS = {"head": "fast", "*": "slow"}
 
 
-def default_optimizer(groups: Mapping[str, str]) -> dict[str, AdamW | SGD]:
+def default_optimizer(groups: Mapping[str, str]) -> dict[str, AnyOptimizer]:
     """The entries used where a recipe has no ``optimizer`` section: the defaults of the groups that occur.
 
     >>> list(default_optimizer({"head": "fast", "*": "frozen"}))
     ['fast']
     """
-    known = {"slow": AdamW(lr=1e-4), "fast": AdamW(lr=1e-3)}
+    known: dict[str, AnyOptimizer] = {"slow": AdamW(lr=1e-4), "fast": AdamW(lr=1e-3)}
     return {group: entry for group, entry in known.items() if group in groups.values()}
 
 
@@ -57,19 +47,47 @@ class Recipe(Section):
 
     model: ModelSection | None = None
     data: DataSection | None = None
+    strategy: StrategyName | None = None
+    """A whole strategy by name, in place of ``groups``, ``layer_decay``, ``phases`` and ``linear_probe``."""
     groups: dict[Text, Group] = Field(default_factory=lambda: dict(DEFAULT_GROUPS))
-    """Stage name, "head" or glob over parameter paths, to group. The first that matches wins."""
+    """Parts of the network to groups; ``jaxtl.labels.by_pattern`` says what a part is. The first that matches wins."""
+    layer_decay: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    """A block's rate is its group's times this to the power of the blocks behind it (Clark 2020, Bao 2022)."""
     optimizer: dict[Group, Annotated[Optimizer, named("adamw")]] = Field(
         default_factory=lambda fields: default_optimizer(fields["groups"])
     )
     """For each group but "frozen": how it learns."""
-    schedule: Annotated[Schedule, named("cosine")] = Cosine()
-    epochs: Annotated[int, Field(gt=0)] = 5
+    schedule: GivenSchedule = Cosine()
+    phases: Annotated[tuple[Phase, ...], Field(strict=False)] = ()
+    """Spans of epochs with their own active groups; none: everything that is not frozen trains from the first step."""
+    epochs: Annotated[int, Field(ge=0)] = Field(
+        default_factory=lambda fields: sum(phase.epochs for phase in fields.get("phases", ())) or 5
+    )
+    """How many; with ``phases``: their sum. 0 is for ``linear_probe`` alone."""
+    patience: Annotated[int, Field(gt=0)] | None = None
+    """Stop the run when validation has not improved so many times in a row (early stopping); null: never."""
+    linear_probe: bool = False
+    """Start from the head that fits the pretrained features best (LP-FT, Kumar 2022)."""
+    batch_norm: BatchNormPolicy = "follow"
+    """Statistics of BatchNorms in training: "follow" the label, "frozen" or "adapt"; or parts to one of these."""
+    recalibrate: bool = False
+    """Take all BatchNorm statistics of the training images before training (AdaBN, Li 2016)."""
     eval_every: Annotated[int, Field(gt=0)] = 1
     """Epochs between two validations, each with its record and its checkpoint; there is always one at the end."""
     batch_size: Annotated[int, Field(gt=0)] = 32
+    accumulate: Annotated[int, Field(gt=0)] = 1
+    """Compute each batch in so many parts, one after the other, for the memory of one of them."""
     eval_batch_size: Annotated[int, Field(gt=0)] = 64
+    loss: Annotated[Loss, named("softmax")] = Softmax()
     label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    class_weights: ClassWeights | None = None
+    """The word "balanced" (inverse to the class's share of training images), or a number for each class."""
+    mixup: Annotated[Number, Field(ge=0)] = 0.0
+    """Alpha of mixup (Zhang 2018); 0: none."""
+    cutmix: Annotated[Number, Field(ge=0)] = 0.0
+    """Alpha of CutMix (Yun 2019); with mixup, each batch gets one of the two at random; 0: none."""
+    ema: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    """Decay, per step, of the moving average of the weights that is validated and returned; null: none."""
     clip_norm: Annotated[Number, Field(gt=0)] | None = None
     """Largest global norm of the gradients of everything that trains; null: no clipping."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -78,10 +96,19 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        problems = _contradictions(self.groups, self.optimizer)
+        problems = [] if self.strategy else group_problems(self.groups, self.optimizer)
+        problems += training_problems(self)
         if problems:
-            raise ValueError("; ".join(problems))
+            raise Contradictions(problems)
         return self
+
+    @property
+    def all_phases(self) -> tuple[Phase, ...]:
+        """The phases, or the one that a recipe without phases is; the run's patience is the last one's."""
+        *first, last = self.phases or (Phase(epochs=self.epochs),)
+        if self.patience is not None and last.patience is None:
+            last = last.model_copy(update={"patience": self.patience})
+        return (*first, last)
 
     def require(self, section: str) -> Any:
         """The ``model`` or ``data`` section.
@@ -120,7 +147,9 @@ class Recipe(Section):
         >>> "epochs: 2" in Recipe(epochs=2).to_yaml().splitlines()
         True
         """
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        set_by_strategy = set(STRATEGY_FIELDS) if self.strategy else None
+        fields = self.model_dump(mode="json", exclude=set_by_strategy)
+        return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
 
 
 def section_default(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,39 +166,20 @@ def checked(fields: Mapping[str, Any], place: str) -> Recipe:
     try:
         return Recipe.model_validate(fields)
     except ValidationError as error:
-        problems = explain(error, fields, Recipe)
-        groups = fields.get("groups", DEFAULT_GROUPS)
-        if _is_rules(groups):
-            optimizer = fields.get("optimizer", default_optimizer(groups))
-            problems += _contradictions(groups, optimizer if isinstance(optimizer, Mapping) else groups.values())
+        problems = [problem for e in error.errors() if not e["loc"] for problem in e["ctx"]["error"].problems]
+        if not problems:
+            problems = explain(error, fields, Recipe) + _problems_of_groups(fields)
         raise InputError(listed(place, problems)) from None
+
+
+def _problems_of_groups(fields: Mapping[str, Any]) -> list[str]:
+    """What a recipe whose fields do not hold has wrong between groups and optimizers, as far as that can be told."""
+    groups = fields.get("groups", DEFAULT_GROUPS)
+    if not _is_rules(groups) or fields.get("strategy"):
+        return []
+    optimizer = fields.get("optimizer", default_optimizer(groups))
+    return group_problems(groups, optimizer if isinstance(optimizer, Mapping) else groups.values())
 
 
 def _is_rules(groups: Any) -> bool:
     return isinstance(groups, Mapping) and all(isinstance(text, str) for rule in groups.items() for text in rule)
-
-
-def _contradictions(groups: Mapping[str, str], optimizer: Iterable[str]) -> list[str]:
-    """Groups without an optimizer, optimizers without a group, and rules that nothing can reach."""
-    used = [group for group in dict.fromkeys(groups.values()) if group != FROZEN]
-    entries = [entry for entry in optimizer if isinstance(entry, str)]
-    problems = []
-    for group in used:
-        if group not in entries:
-            put = ", ".join(repr(rule) for rule, its in groups.items() if its == group)
-            problems.append(
-                f"groups puts {put} in {group!r}, which has no entry under optimizer"
-                + nearest(group, [*entries, FROZEN])
-            )
-    for entry in entries:
-        if entry == FROZEN:
-            problems.append(f"optimizer.{FROZEN}: {FROZEN!r} is reserved for what never changes and takes no optimizer")
-        elif entry not in used:
-            problems.append(f"optimizer.{entry} is used by no rule under groups" + nearest(entry, used))
-    if not used:
-        problems.append("groups freezes everything, so nothing would be trained")
-    rules = list(groups)
-    if "*" in rules[:-1]:
-        behind = ", ".join(map(repr, rules[rules.index("*") + 1 :]))
-        problems.append(f"groups: nothing reaches {behind} behind '*', which matches everything; put '*' last")
-    return problems

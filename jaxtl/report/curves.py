@@ -9,16 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxtl.errors import InputError
+from jaxtl.report import drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Record = Mapping[str, Any]
-
-# Okabe and Ito's palette: told apart by nearly everybody, on screen and on paper.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-GREY = "#6B6B6B"
 
 
 def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Path:
@@ -41,25 +37,28 @@ def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Pat
     """
     if not records:
         raise InputError("there is no history to draw: the run has not finished an epoch")
-    figure, (loss, accuracy, rate) = _figure(13.5, 4.0, 3)
-    epochs = [_value(record, "epoch") for record in records]
+    figure, (loss, accuracy, rate) = drawing.figure(13.5, 4.0, 3)
+    epochs = [drawing.value(record, "epoch") for record in records]
 
     for axes, measure, unit in ((loss, "loss", 1.0), (accuracy, "accuracy", 100.0)):
-        for split, colour, words in (("train", COLOURS[0], "training"), ("val", COLOURS[1], "validation")):
-            values = [unit * _value(record, f"{split}_{measure}") for record in records]
+        for split, colour, words in (
+            ("train", drawing.COLOURS[0], "training"),
+            ("val", drawing.COLOURS[1], "validation"),
+        ):
+            values = [unit * drawing.value(record, f"{split}_{measure}") for record in records]
             _line(axes, epochs, values, colour, words)
-    _title(loss, "Loss")
+    drawing.title(loss, "Loss")
     loss.set_ylabel("cross-entropy")
     loss.set_ylim(0, 1.05 * loss.dataLim.ymax if math.isfinite(loss.dataLim.ymax) else 1)
-    _title(accuracy, "Accuracy")
+    drawing.title(accuracy, "Accuracy")
     accuracy.set_ylabel("%")
-    _mark_best(accuracy, epochs, [100 * _value(record, "val_accuracy") for record in records])
+    _mark_best(accuracy, epochs, [100 * drawing.value(record, "val_accuracy") for record in records])
 
     groups = list(dict.fromkeys(group for record in records for group in record.get("learning_rate") or {}))
-    for colour, group in zip(_colours(len(groups) + 2)[2:], groups, strict=True):
-        rates = [_value(record.get("learning_rate") or {}, group) for record in records]
+    for colour, group in zip(drawing.colours(len(groups) + 2)[2:], groups, strict=True):
+        rates = [drawing.value(record.get("learning_rate") or {}, group) for record in records]
         _line(rate, epochs, [value if value > 0 else math.nan for value in rates], colour, group)
-    _title(rate, "Learning rate")
+    drawing.title(rate, "Learning rate")
     rate.set_yscale("log")
 
     for axes in (loss, accuracy, rate):
@@ -67,9 +66,9 @@ def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Pat
         if axes.lines:
             axes.legend(frameon=False, fontsize=9)
         else:
-            axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center", color=GREY)
+            axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center", color=drawing.GREY)
             axes.yaxis.set_visible(False)
-    return _save(figure, path)
+    return drawing.save(figure, path)
 
 
 def plot_comparison(strategies: Mapping[str, Sequence[Sequence[Record]]], path: str | os.PathLike[str]) -> Path:
@@ -94,10 +93,10 @@ def plot_comparison(strategies: Mapping[str, Sequence[Sequence[Record]]], path: 
     empty = [name for name, runs in strategies.items() if not any(runs)]
     if empty or not strategies:
         raise InputError(f"there is no history to draw{' for ' + ', '.join(map(repr, empty)) if empty else ''}")
-    figure, (axes,) = _figure(8.0, 5.0, 1)
+    figure, (axes,) = drawing.figure(8.0, 5.0, 1)
     every_epoch: list[float] = []
     ends: list[tuple[float, str, str]] = []
-    for colour, (name, runs) in zip(_colours(len(strategies)), strategies.items(), strict=True):
+    for colour, (name, runs) in zip(drawing.colours(len(strategies)), strategies.items(), strict=True):
         epochs, values = _by_epoch(runs)
         every_epoch += epochs
         means = [_of(sum, seeds) / max(len(seeds), 1) for seeds in values]
@@ -109,30 +108,13 @@ def plot_comparison(strategies: Mapping[str, Sequence[Sequence[Record]]], path: 
         if finite:
             ends.append((finite[-1], f"{name}  {finite[-1]:.1f} %", colour))
     seeds = max(len(runs) for runs in strategies.values())
-    _title(axes, "Validation accuracy")
+    drawing.title(axes, "Validation accuracy")
     axes.set_ylabel("%")
     if seeds > 1:
-        axes.set_title(f"mean and range of {seeds} seeds", loc="right", fontsize=9, color=GREY)
+        axes.set_title(f"mean and range of {seeds} seeds", loc="right", fontsize=9, color=drawing.GREY)
     _epoch_axis(axes, every_epoch)
     _label_ends(axes, ends)
-    return _save(figure, path)
-
-
-def _figure(width: float, height: float, panels: int) -> tuple[Figure, list[Axes]]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1, wspace=0.04)  # type: ignore[union-attr,call-arg]
-    row = list(figure.subplots(1, panels, squeeze=False)[0])
-    for axes in row:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color("#B0B0B0")
-        axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.tick_params(colors="#444444", labelsize=9)
-    return figure, row
+    return drawing.save(figure, path)
 
 
 def _line(axes: Axes, epochs: Sequence[float], values: Sequence[float], colour: str, label: str) -> None:
@@ -146,12 +128,8 @@ def _mark_best(axes: Axes, epochs: Sequence[float], values: Sequence[float]) -> 
     if not measured:
         return
     value, epoch = max(measured, key=lambda pair: pair[0])
-    axes.plot([epoch], [value], "o", markersize=10, markerfacecolor="none", markeredgecolor=COLOURS[1])
-    axes.set_title(f"best {value:.1f} %, epoch {epoch:g}", loc="right", fontsize=9, color=COLOURS[1])
-
-
-def _title(axes: Axes, text: str) -> None:
-    axes.set_title(text, loc="left", fontsize=11, fontweight="bold")
+    axes.plot([epoch], [value], "o", markersize=10, markerfacecolor="none", markeredgecolor=drawing.COLOURS[1])
+    axes.set_title(f"best {value:.1f} %, epoch {epoch:g}", loc="right", fontsize=9, color=drawing.COLOURS[1])
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
@@ -190,8 +168,8 @@ def _by_epoch(runs: Iterable[Sequence[Record]]) -> tuple[list[float], list[list[
     found: dict[float, list[float]] = {}
     for run in runs:
         for record in run:
-            seeds = found.setdefault(_value(record, "epoch"), [])
-            accuracy = 100 * _value(record, "val_accuracy")
+            seeds = found.setdefault(drawing.value(record, "epoch"), [])
+            accuracy = 100 * drawing.value(record, "val_accuracy")
             if math.isfinite(accuracy):
                 seeds.append(accuracy)
     epochs = sorted(epoch for epoch in found if math.isfinite(epoch))
@@ -200,19 +178,3 @@ def _by_epoch(runs: Iterable[Sequence[Record]]) -> tuple[list[float], list[list[
 
 def _of(what: Callable[[list[float]], float], values: list[float]) -> float:
     return what(values) if values else math.nan
-
-
-def _value(record: Mapping[str, Any], key: str) -> float:
-    value = record.get(key)
-    return math.nan if value is None else float(value)
-
-
-def _colours(count: int) -> list[str]:
-    return [COLOURS[index % len(COLOURS)] for index in range(count)]
-
-
-def _save(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, format="png")
-    return target

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtl.errors import InputError
+from jaxtl.finetune.phases import score
 from jaxtl.train.state import TrainState
 
 Records = list[dict[str, Any]]
@@ -32,12 +33,12 @@ class Checkpoints:
         self._ocp = ocp
         self._identity = identity
 
-        def accuracy(metrics: dict[str, float]) -> float:
-            return metrics["val_accuracy"]
+        def best(metrics: dict[str, float]) -> float:
+            return metrics["score"]
 
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=AnyPreservationPolicy([LatestN(1), BestN(get_metric_fn=accuracy, n=1)]),
-            best_fn=accuracy,
+            preservation_policy=AnyPreservationPolicy([LatestN(1), BestN(get_metric_fn=best, n=1)]),
+            best_fn=best,
             enable_async_checkpointing=False,
         )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
@@ -56,7 +57,7 @@ class Checkpoints:
 
     @property
     def best(self) -> int | None:
-        """The epoch with the highest validation accuracy, the latest of several."""
+        """The best epoch by validation, the latest of several."""
         return self._manager.best_step()
 
     def save(self, epoch: int, state: TrainState, history: Records) -> None:
@@ -65,7 +66,14 @@ class Checkpoints:
             state=self._ocp.args.StandardSave(_storable(state)),
             run=self._ocp.args.JsonSave({"identity": self._identity, "history": history}),
         )
-        self._manager.save(epoch, args=args, metrics={"val_accuracy": history[-1]["val_accuracy"]}, force=True)
+        self._manager.save(epoch, args=args, metrics={"score": score(history[-1])}, force=True)
+
+    def records(self, epoch: int) -> Records:
+        """The history as it was saved after an epoch."""
+        return self._run(epoch)["history"]
+
+    def _run(self, epoch: int) -> dict[str, Any]:
+        return self._manager.restore(epoch, args=self._ocp.args.Composite(run=self._ocp.args.JsonRestore()))["run"]
 
     def restore(self, epoch: int, like: TrainState) -> tuple[TrainState, Records]:
         """The state and the history as they were saved after an epoch, onto the devices of ``like``.
@@ -73,7 +81,7 @@ class Checkpoints:
         Raises:
             InputError: the checkpoint belongs to a run with another recipe, data or model; every difference is named.
         """
-        run = self._manager.restore(epoch, args=self._ocp.args.Composite(run=self._ocp.args.JsonRestore()))["run"]
+        run = self._run(epoch)
         different = [
             f"{key}: {run['identity'].get(key)!r} then, {self._identity.get(key)!r} now"
             for key in sorted(run["identity"].keys() | self._identity.keys())
@@ -95,6 +103,7 @@ class Checkpoints:
             batch_stats=stored.get("batch_stats", {}),
             opt_state=jax.tree.unflatten(structure, [stored["opt_state"][str(i)] for i in range(len(leaves))]),
             rng=jax.random.wrap_key_data(stored["rng"]),
+            average=stored.get("average", {}),
         )
         return state, run["history"]
 
@@ -108,6 +117,7 @@ def _storable(state: TrainState) -> dict[str, Any]:
         "batch_stats": state.batch_stats,
         "opt_state": {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(state.opt_state))},
         "rng": jax.random.key_data(state.rng),
+        "average": {name: tree for name, tree in state.average.items() if tree},
     }
     return {key: value for key, value in stored.items() if not isinstance(value, dict) or value}
 

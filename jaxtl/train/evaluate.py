@@ -38,8 +38,10 @@ def run_evaluation(
     """The same with an evaluation step at hand. Nothing is fetched before the last batch is under way."""
     found = jax.device_get([eval_step(state, batch) for batch in data.eval_batches(batch_size, split=split)])
     count = sum(int(metrics["count"]) for metrics in found)
-    correct = sum(int(metrics["correct"]) for metrics in found)
     loss = float(np.sum([float(metrics["loss"]) * int(metrics["count"]) for metrics in found]) / count)
+    if "accuracy" not in found[0]:
+        return {"loss": loss, "count": count}
+    correct = sum(metrics["correct"].item() for metrics in found)
     return {"loss": loss, "accuracy": correct / count, "correct": correct, "count": count}
 
 

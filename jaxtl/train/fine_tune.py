@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import time
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,20 +13,20 @@ import numpy as np
 
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
-from jaxtl.files import make_folder
-from jaxtl.finetune.from_recipe import make_optimizer
-from jaxtl.finetune.optimizer import Optimizer
+from jaxtl.finetune.misuse import warnings_for
+from jaxtl.finetune.phases import position, score
+from jaxtl.finetune.strategies import expand
 from jaxtl.model import Model
 from jaxtl.notices import say
-from jaxtl.pretrained.save import save
 from jaxtl.recipe import Recipe
 from jaxtl.train.checkpoint import Checkpoints, Records
-from jaxtl.train.evaluate import check_fits, run_evaluation
+from jaxtl.train.evaluate import check_fits
+from jaxtl.train.loop import Loop
+from jaxtl.train.probe import linear_probe
 from jaxtl.train.progress import Progress
-from jaxtl.train.state import TrainState
-from jaxtl.train.step import make_eval_step, make_train_step
-
-Tools = tuple[Optimizer, Callable[..., Any], Callable[..., Any]]
+from jaxtl.train.recalibrate import recalibrate
+from jaxtl.train.written import checkpoint_folder, write_history, write_recipe, write_results
+from jaxtl.trees import unflatten
 
 
 @dataclass(frozen=True)
@@ -37,10 +34,12 @@ class Result:
     """What ``fine_tune`` returns.
 
     Attributes:
-        model: the tuned model after the last epoch, with the data's class names.
-        history: one record an epoch: ``epoch``, ``step``, ``train_loss``, ``train_accuracy``, ``val_loss``,
-            ``val_accuracy`` (0 to 1), ``learning_rate`` by group, ``images_per_second``, ``seconds``.
-        best: the record with the highest validation accuracy.
+        model: the tuned model after the last epoch, with the data's class names; with ``ema`` the averaged weights.
+        history: one record an epoch: ``epoch``, ``step``, ``phase`` (from 1), ``train_loss``, ``train_accuracy``,
+            ``val_loss``, ``val_accuracy`` (0 to 1), ``learning_rate`` by group (of the last step, as the optimizer
+            used it), ``images_per_second``, ``seconds``. Before it, where a linear probe or new statistics come
+            first, a record of epoch 0. Without accuracies for regression.
+        best: the record with the highest validation accuracy, for regression with the lowest loss.
         output: the folder that was written, if any: ``model/`` and ``best/`` for ``jaxtl.load``, ``history.jsonl``,
             ``curves.png``, ``recipe.yaml``, ``checkpoints/``.
     """
@@ -74,7 +73,7 @@ def fine_tune(
     Raises:
         InputError: recipe, model and data do not fit together; or the output holds a run already and ``resume`` is
             not given, or holds another run and it is.
-        FloatingPointError: the loss is not finite any more.
+        FloatingPointError: the loss is not finite any more; the first tensor that is not is named.
 
     >>> import jaxtl
     >>> model = jaxtl.load("cifar_resnet20", weights=None, num_classes=10, in_chans=1)
@@ -85,92 +84,73 @@ def fine_tune(
     """
     recipe = (recipe or Recipe()).replace(**fields) if fields else recipe or Recipe()
     check_fits(model, data)
-    steps_per_epoch = data.steps_per_epoch(recipe.batch_size)
-    optimizer, train_step, eval_step = _tools(model, recipe, steps_per_epoch)
-    state = TrainState.create(model, optimizer, seed=recipe.seed)
+    if recipe.strategy == "scratch":
+        model = _without_weights(model, recipe.seed)
+    recipe = expand(recipe, model.graph)
     output = None if recipe.output is None else Path(recipe.output)
     if resume and output is None:
         raise InputError("a run is continued from its output; give the recipe the output of the run")
-    history: Records = []
 
     with ExitStack() as stack:
+        loop = stack.enter_context(Loop(model, data, recipe))
+        for warning in warnings_for(model, data, recipe):
+            say(warning)
         checkpoints = None
         if output is not None:
-            checkpoints = stack.enter_context(
-                Checkpoints(_checkpoint_folder(output, resume), _identity(model, data, recipe))
-            )
-            if checkpoints.latest is not None:
-                state, history = checkpoints.restore(checkpoints.latest, state)
-            elif resume:
+            folder = checkpoint_folder(output, resume)
+            checkpoints = stack.enter_context(Checkpoints(folder, _identity(model, data, recipe)))
+            write_recipe(output, recipe)
+        if checkpoints is not None and checkpoints.latest is not None:
+            loop.restore(checkpoints)
+        else:
+            if resume:
                 say(f"{output} holds no checkpoint: the run starts at the beginning")
-            _write(output / "recipe.yaml", recipe.to_yaml())
-            _write_history(output, history)
-        done = history[-1]["epoch"] if history else 0
-        start = done * steps_per_epoch
-        batches = stack.enter_context(closing(data.train_batches(recipe.batch_size, seed=recipe.seed, start=start)))
-        bar = stack.enter_context(Progress(recipe.epochs * steps_per_epoch, start, recipe.batch_size, progress))
-        while done < recipe.epochs:
-            epoch = min(done + recipe.eval_every, recipe.epochs)
-            bar.epoch(epoch, recipe.epochs)
-            begun = time.perf_counter()
-            metrics = []
-            for _ in range((epoch - done) * steps_per_epoch):
-                state, found = train_step(state, next(batches))
-                metrics.append(found)
-                bar.step(found)
-            train = jax.device_get(metrics)
-            trained = time.perf_counter()
-            measured = run_evaluation(eval_step, state, data, recipe.eval_batch_size)
-            last = epoch * steps_per_epoch - 1
-            _check_finite(epoch, train, measured)
-            record = {
-                "epoch": epoch,
-                "step": epoch * steps_per_epoch,
-                "train_loss": float(np.mean([m["loss"] for m in train])),
-                "train_accuracy": float(np.mean([m["accuracy"] for m in train])),
-                "val_loss": measured["loss"],
-                "val_accuracy": measured["accuracy"],
-                "learning_rate": {group: float(rate(last)) for group, rate in optimizer.rates.items()},
-                "images_per_second": len(metrics) * min(recipe.batch_size, len(data.train)) / (trained - begun),
-                "seconds": time.perf_counter() - begun,
-            }
-            history.append(record)
+            loop.start(_fitted(model, data, recipe), measure=recipe.linear_probe or recipe.recalibrate)
+        if output is not None:
+            write_history(output, loop.history)
+        bar = stack.enter_context(Progress(loop.most_steps, loop.steps, recipe.batch_size, progress))
+        while position(recipe, loop.history) is not None and recipe.epochs:
+            loop.advance(bar)
             if checkpoints is not None and output is not None:
-                checkpoints.save(epoch, state, history)
-                _write_history(output, history)
-            bar.record(record, recipe.epochs)
-            done = epoch
+                checkpoints.save(loop.history[-1]["epoch"], loop.state, loop.history)
+                write_history(output, loop.history)
+            bar.record(loop.history[-1], recipe.epochs)
 
-        tuned = state.to_model(model).replace(classes=data.classes)
-        best = max(history, key=lambda record: (record["val_accuracy"], record["epoch"]))
-        if checkpoints is not None and output is not None:
-            _write_results(output, tuned, state, history, best, checkpoints, recipe)
-    return Result(tuned, history, best, output)
+        tuned = loop.state.to_model(model).replace(classes=data.classes)
+        best = max(loop.history, key=lambda record: (score(record), record["epoch"]))
+        if output is not None:
+            write_results(output, recipe, loop.history, tuned, _best(checkpoints, loop, tuned))
+    return Result(tuned, loop.history, best, output)
 
 
-def _tools(model: Model, recipe: Recipe, steps_per_epoch: int) -> Tools:
-    """Optimizer and compiled steps, shared by all runs that differ in weights, data and seed alone."""
-    shaping = recipe.model_dump_json(
-        include={"groups", "optimizer", "schedule", "epochs", "clip_norm", "label_smoothing"}
+def _best(checkpoints: Checkpoints | None, loop: Loop, tuned: Model) -> tuple[Model, Any] | None:
+    if checkpoints is None or checkpoints.best is None:
+        return None
+    epoch = checkpoints.best
+    record = next(record for record in loop.history if record["epoch"] == epoch)
+    state, _ = checkpoints.restore(epoch, loop.like(record["phase"] - 1))
+    return state.to_model(tuned), record
+
+
+def _without_weights(model: Model, seed: int) -> Model:
+    """The same network, everything freshly initialised."""
+    graph = model.graph
+    fresh = jax.tree.map(jax.numpy.asarray, graph.initialise([*graph.params, *graph.batch_stats], seed))
+    return model.replace(
+        params=unflatten({path: fresh[path] for path in graph.params}),
+        batch_stats=unflatten({path: fresh[path] for path in graph.batch_stats}),
+        pretrained=False,
     )
 
-    def make() -> Tools:
-        optimizer = make_optimizer(recipe, model, steps_per_epoch)
-        train_step = make_train_step(model, optimizer, label_smoothing=recipe.label_smoothing)
-        return optimizer, train_step, make_eval_step(model)
 
-    return model.graph.remember((shaping, steps_per_epoch, model.preprocess), make)
-
-
-def _checkpoint_folder(output: Path, resume: bool) -> Path:
-    folder = output / "checkpoints"
-    make_folder(output)
-    saved = folder.is_dir() and any(entry.name.isdigit() for entry in folder.iterdir())
-    if not resume and (saved or any((output / name).exists() for name in ("model", "best"))):
-        raise InputError(f"{output} holds a run already: --resume (resume=True) continues it; or choose another output")
-    if resume and not saved and (output / "model").exists():
-        raise InputError(f"{output} holds the results of a run and not its checkpoints; choose another output")
-    return folder
+def _fitted(model: Model, data: Data, recipe: Recipe) -> Model:
+    """Where training starts: with the statistics and the head that the recipe has fitted first."""
+    if recipe.recalibrate:
+        model = recalibrate(model, data, batch_size=recipe.eval_batch_size)
+    if recipe.linear_probe:
+        model, probe = linear_probe(model, data, batch_size=recipe.eval_batch_size, seed=recipe.seed)
+        say(f"the head is fitted to the features (logistic regression, strength {probe.strength:g})")
+    return model
 
 
 def _identity(model: Model, data: Data, recipe: Recipe) -> dict[str, Any]:
@@ -194,44 +174,3 @@ def _fingerprint(model: Model) -> str:
     for leaf in jax.tree.leaves((model.params, model.batch_stats)):
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()[:16]
-
-
-def _check_finite(epoch: int, train: list[dict[str, Any]], measured: dict[str, Any]) -> None:
-    losses = [*(float(metrics["loss"]) for metrics in train), measured["loss"]]
-    if not np.isfinite(losses).all():
-        where = f"step {np.isfinite(losses).argmin() + 1}" if not np.isfinite(losses[:-1]).all() else "validation"
-        raise FloatingPointError(
-            f"the loss is not finite in epoch {epoch} ({where}): lower the learning rates, or set clip_norm; "
-            "checkpoints of earlier epochs, where there are any, are whole"
-        )
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
-
-
-def _write_history(output: Path, history: Records) -> None:
-    _write(output / "history.jsonl", "".join(json.dumps(record) + "\n" for record in history))
-
-
-def _write_results(
-    output: Path,
-    tuned: Model,
-    state: TrainState,
-    history: Records,
-    best: dict[str, Any],
-    checkpoints: Checkpoints,
-    recipe: Recipe,
-) -> None:
-    from jaxtl.report.curves import plot_history
-
-    training = recipe.model_dump(mode="json", exclude={"output"})
-    save(tuned, output / "model", training={"recipe": training, "result": history[-1]})
-    best_epoch = checkpoints.best
-    if best_epoch is not None:
-        best_state, _ = checkpoints.restore(best_epoch, state)
-        save(best_state.to_model(tuned), output / "best", training={"recipe": training, "result": best})
-    plot_history(history, output / "curves.png")

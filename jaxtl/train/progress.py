@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
-
-import jax
 
 LATE = 2
 """Metrics are read this many steps late, so that reading them never waits for the device."""
@@ -23,7 +21,6 @@ class Progress:
         self._console = Console(stderr=True)
         self._shown = shown
         self._batch_size = batch_size
-        self._late: deque[dict[str, Any]] = deque()
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -48,27 +45,36 @@ class Progress:
     def epoch(self, number: int, epochs: int) -> None:
         self._bar.update(self._task, description=f"epoch {number}/{epochs}")
 
-    def step(self, metrics: dict[str, Any]) -> None:
-        """One step is under way; ``metrics`` may still be in the making."""
-        self._late.append(metrics)
+    def step(self, metrics: dict[str, Any] | None, rates: Mapping[str, Any]) -> None:
+        """One step is under way; ``metrics`` are of an earlier one, fetched, where there is one."""
         self._bar.advance(self._task)
-        if self._bar.disable or len(self._late) <= LATE:
+        if self._bar.disable or metrics is None:
             return
-        ready = jax.device_get(self._late.popleft())
         task = self._bar.tasks[0]
-        speed = f"{task.speed * self._batch_size:.0f} images/s" if task.speed else ""
-        self._bar.update(
-            self._task, numbers=f"loss {ready['loss']:.3f}  accuracy {100 * ready['accuracy']:.1f} %  {speed}"
-        )
+        numbers = [f"loss {metrics['loss']:.3f}"]
+        if "accuracy" in metrics:
+            numbers.append(f"accuracy {100 * metrics['accuracy']:.1f} %")
+        if task.speed:
+            numbers.append(f"{task.speed * self._batch_size:.0f} images/s")
+        numbers.append(_rates_text(rates))
+        self._bar.update(self._task, numbers="  ".join(numbers))
 
     def record(self, record: dict[str, Any], epochs: int) -> None:
         """Prints an epoch's line."""
         if self._shown:
-            self._bar.console.print(
-                f"epoch {record['epoch']}/{epochs}  "
-                f"train: loss {record['train_loss']:.3f}, accuracy {100 * record['train_accuracy']:.2f} %  "
-                f"val: loss {record['val_loss']:.3f}, accuracy {100 * record['val_accuracy']:.2f} %  "
-                f"{record['images_per_second']:.0f} images/s, {record['seconds']:.0f} s",
-                highlight=False,
-                soft_wrap=True,
-            )
+            parts = [f"epoch {record['epoch']}/{epochs}"]
+            for split in ("train", "val"):
+                numbers = [f"loss {record[f'{split}_loss']:.3f}"] if f"{split}_loss" in record else []
+                if f"{split}_accuracy" in record:
+                    numbers.append(f"accuracy {100 * record[f'{split}_accuracy']:.2f} %")
+                if numbers:
+                    parts.append(f"{split}: {', '.join(numbers)}")
+            parts.append(f"{record['images_per_second']:.0f} images/s, {record['seconds']:.0f} s")
+            self._bar.console.print("  ".join(parts), highlight=False, soft_wrap=True)
+
+
+def _rates_text(rates: Mapping[str, Any]) -> str:
+    """The rates of a few groups, or of many the smallest and the largest."""
+    if len(rates) <= 3:
+        return "rate " + ", ".join(f"{group} {float(rate):.1e}" for group, rate in rates.items())
+    return f"rates {float(min(rates.values())):.1e} to {float(max(rates.values())):.1e}"

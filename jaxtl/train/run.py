@@ -10,6 +10,7 @@ from jaxtl.data.open import open_data
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.finetune.from_recipe import make_optimizer
 from jaxtl.finetune.optimizer import Optimizer
+from jaxtl.finetune.strategies import expand
 from jaxtl.model import Model
 from jaxtl.notices import say
 from jaxtl.pretrained.load import load
@@ -24,7 +25,10 @@ class Prepared:
 
     model: Model
     data: Data
-    optimizer: Optimizer
+    recipe: Recipe
+    """With the strategy written out."""
+    optimizers: tuple[Optimizer, ...]
+    """One for each phase."""
 
 
 def prepare(recipe: Recipe) -> Prepared:
@@ -38,11 +42,12 @@ def prepare(recipe: Recipe) -> Prepared:
     rates = {"drop_rate": network.drop_rate, "drop_path_rate": network.drop_path_rate}
     model = load(
         network.name,
-        weights=network.weights,
+        weights=None if recipe.strategy == "scratch" else network.weights,
         num_classes=len(classes),
         until=network.until,
         seed=recipe.seed,
         **{name: rate for name, rate in rates.items() if rate is not None},
+        **({"head": network.head} if network.head else {}),
     )
     changes = {name: getattr(images, name) for name in ("size", "crop_pct") if getattr(images, name) is not None}
     model = model.replace(preprocess=model.preprocess.replace(**changes))
@@ -54,12 +59,16 @@ def prepare(recipe: Recipe) -> Prepared:
         seed=recipe.seed,
         augment=Augment(**augment.model_dump()) if isinstance(augment, AugmentRanges) else augment,
         train_samples=images.train_samples,
+        train_size=images.train_size,
     )
     say(data.describe())
-    return Prepared(model, data, make_optimizer(recipe, model, data.steps_per_epoch(recipe.batch_size)))
+    expanded = expand(recipe, model.graph)
+    steps = data.steps_per_epoch(recipe.batch_size)
+    phases = range(len(expanded.all_phases))
+    return Prepared(model, data, expanded, tuple(make_optimizer(expanded, model, steps, phase) for phase in phases))
 
 
 def train(recipe: Recipe, *, resume: bool = False) -> Result:
     """Does what ``jaxtl train`` does: ``prepare``, then ``jaxtl.fine_tune``."""
     prepared = prepare(recipe)
-    return fine_tune(prepared.model, prepared.data, recipe, resume=resume)
+    return fine_tune(prepared.model, prepared.data, prepared.recipe, resume=resume)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,13 +14,14 @@ import optax
 from jaxtl.errors import InputError
 from jaxtl.finetune.labels import FROZEN
 from jaxtl.finetune.optimizer import Optimizer, groups_in
+from jaxtl.finetune.phases import carried
 from jaxtl.model import Model
-from jaxtl.trees import Tree, combine, partition
+from jaxtl.trees import Tree, combine, flatten, partition, unflatten
 
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["step", "params", "frozen", "batch_stats", "opt_state", "rng"],
+    data_fields=["step", "params", "frozen", "batch_stats", "opt_state", "rng", "average"],
     meta_fields=[],
 )
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,7 @@ class TrainState:
         batch_stats: statistics of all BatchNorms; those of frozen ones do not change.
         opt_state: the optimizer's state, for ``params`` only.
         rng: key that dropout is drawn from, with ``step`` folded in.
+        average: moving averages of ``params`` and ``batch_stats`` under these names; empty where none are kept.
     """
 
     step: jax.Array
@@ -42,10 +44,17 @@ class TrainState:
     batch_stats: Tree
     opt_state: optax.OptState
     rng: jax.Array
+    average: Tree = field(default_factory=dict)
 
     @classmethod
-    def create(cls, model: Model, optimizer: Optimizer, seed: int = 0) -> TrainState:
+    def create(cls, model: Model, optimizer: Optimizer, seed: int = 0, *, ema: bool = False) -> TrainState:
         """The state before the first step. The arrays are copies: the model stays usable when the state is donated.
+
+        Args:
+            model: where it starts.
+            optimizer: from ``jaxtl.multi_transform``.
+            seed: of dropout and the like.
+            ema: keep moving averages, for a train step with ``ema``.
 
         Raises:
             InputError: labels and transforms that do not fit together, or nothing left to train.
@@ -57,31 +66,65 @@ class TrainState:
         >>> list(state.params), "fc" in state.frozen
         (['fc'], False)
         """
+        optimizer = optimizer.bind(model.graph) if isinstance(optimizer, Optimizer) else optimizer
         groups = groups_in(optimizer, model)
         if all(group == FROZEN for group in groups.values()):
             raise InputError("the label function freezes every parameter; give at least one path another group")
         params, frozen = partition(_copy(model.params), lambda path: groups[path] != FROZEN)
+        batch_stats = _copy(model.batch_stats)
         return cls(
             step=jnp.zeros((), jnp.int32),
             params=params,
             frozen=frozen,
-            batch_stats=_copy(model.batch_stats),
-            opt_state=jax.tree.map(jnp.array, optimizer.init(params)),
+            batch_stats=batch_stats,
+            opt_state=_copy(optimizer.init(params)),
             rng=jax.random.key(seed),
+            average=_copy({"params": params, "batch_stats": batch_stats}) if ema else {},
         )
+
+    def advance(self, model: Model, optimizer: Optimizer) -> TrainState:
+        """The state at the beginning of a phase with another optimizer, which may train other groups.
+
+        Groups that were training keep their optimizer state, others start with a fresh one. A moving average goes on;
+        what stops training keeps its average.
+
+        Raises:
+            InputError: labels and transforms that do not fit together.
+        """
+        optimizer = optimizer.bind(model.graph)
+        groups = groups_in(optimizer, model)
+        settled = self.frozen
+        if self.average:
+            still = flatten(self.average["params"])
+            stopped = {path: leaf for path, leaf in still.items() if groups[path] == FROZEN}
+            running, _ = partition(self.params, lambda path: path not in stopped)
+            params, frozen = partition(combine(running, unflatten(stopped), settled), lambda p: groups[p] != FROZEN)
+            averaged = unflatten({path: still.get(path, leaf) for path, leaf in flatten(params).items()})
+            average = _copy({"params": averaged, "batch_stats": self.average["batch_stats"]})
+        else:
+            params, frozen = partition(self.all_params, lambda path: groups[path] != FROZEN)
+            average = {}
+        opt_state = carried(self.opt_state, _copy(optimizer.init(params)))
+        return self.replace(params=params, frozen=frozen, opt_state=opt_state, average=average)
 
     @property
     def all_params(self) -> Tree:
         """Trained and frozen parameters in one tree, as ``model.params``."""
         return combine(self.params, self.frozen)
 
+    @property
+    def averaged(self) -> TrainState:
+        """The state with its moving averages in place of parameters and statistics; itself where there are none."""
+        return self.replace(average={}, **self.average) if self.average else self
+
     def replace(self, **changes: Any) -> TrainState:
         """The same state with some fields changed."""
         return dataclasses.replace(self, **changes)
 
     def to_model(self, model: Model) -> Model:
-        """The model with this state's parameters and statistics, copied."""
-        return model.replace(params=_copy(self.all_params), batch_stats=_copy(self.batch_stats))
+        """The model with this state's parameters and statistics, or their moving averages where it has some, copied."""
+        state = self.averaged
+        return model.replace(params=_copy(state.all_params), batch_stats=_copy(state.batch_stats))
 
 
 def _copy(tree: Any) -> Any:

@@ -10,51 +10,54 @@ import jax.numpy as jnp
 import optax
 
 from jaxtl.data.preprocess import normalise
+from jaxtl.errors import InputError
 from jaxtl.finetune.batch_norm import modes_of
 from jaxtl.finetune.optimizer import Optimizer, groups_in
 from jaxtl.model import Model
+from jaxtl.models.graph import Graph, Modes
+from jaxtl.recipe.training import BatchNormPolicy, Softmax
+from jaxtl.train.losses import PerImage, Task, make_task
+from jaxtl.train.mixing import mix
 from jaxtl.train.state import TrainState
 from jaxtl.trees import Tree, combine
 
 Batch = Mapping[str, Any]
-Loss = Callable[[jax.Array, jax.Array], jax.Array]
 Metrics = dict[str, jax.Array]
 
 
-def softmax_cross_entropy(label_smoothing: float = 0.0) -> Loss:
-    """Cross entropy per image of logits (B, K) and integer labels (B,).
-
-    With smoothing s the target is 1 - s + s/K on the label and s/K elsewhere (Szegedy 2016), as in torch.
-
-    >>> loss = softmax_cross_entropy()
-    >>> loss(jnp.zeros((1, 4)), jnp.array([2])).round(3).tolist()
-    [1.3860000371932983]
-    """
-
-    def loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-        targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype), label_smoothing)
-        return optax.softmax_cross_entropy(logits, targets)
-
-    return loss
-
-
 def make_train_step(
-    model: Model, optimizer: Optimizer, *, loss: Loss | None = None, label_smoothing: float = 0.0
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """A jitted ``train_step(state, batch) -> (state, metrics)`` that donates the state.
+    model: Model,
+    optimizer: Optimizer,
+    *,
+    loss: PerImage | Task | None = None,
+    label_smoothing: float = 0.0,
+    batch_norm: BatchNormPolicy = "follow",
+    accumulate: int = 1,
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
+    ema: float | None = None,
+) -> jax.stages.Wrapped:
+    """A jitted ``train_step(state, batch, rates=None) -> (state, metrics)`` that donates the state.
 
     Only the trained parameters are differentiated, so what is frozen costs its forward pass alone, whatever wraps the
     optimizer. Statistics never meet the optimizer. BatchNorms and dropout follow the labels: see
-    ``jaxtl.training_modes``.
+    ``jaxtl.training_modes``. A step whose loss or gradients are not finite changes nothing but ``state.step``.
 
     Args:
         model: gives the graph and the mean and std for uint8 images; its arrays are not used.
         optimizer: from ``jaxtl.multi_transform``.
-        loss: ``loss(logits, labels) -> (B,)``. Default: softmax cross entropy.
+        loss: ``loss(logits, labels) -> (B,)``, or a task. Default: softmax cross entropy.
         label_smoothing: for the default loss.
+        batch_norm: policy for the statistics, as in a recipe: "follow", "frozen", "adapt", or parts to one of these.
+        accumulate: compute the batch in so many equal parts, one after the other; BatchNorms see one part at a time.
+        mixup: alpha of mixup; 0: none.
+        cutmix: alpha of CutMix; 0: none.
+        ema: decay per step of the moving averages in ``state.average``, at most (1 + step) / (10 + step), for a state
+            made with ``ema=True``; None: none.
 
-    The batch: ``"image"`` (B, H, W, C), uint8 as read or float already normalised; ``"label"`` int (B,).
-    The metrics: ``"loss"`` and ``"accuracy"``, means over the batch, left on the device.
+    The batch: ``"image"`` (B, H, W, C), uint8 as read or float already normalised; ``"label"`` int (B,), or what the
+    loss takes. ``rates``: group -> rate for optimizers that take them (those of recipes); None: their own schedules.
+    The metrics: ``"loss"`` and ``"accuracy"``, means over the batch, and ``"finite"``, left on the device.
 
     Raises:
         InputError: labels and transforms that do not fit together.
@@ -68,38 +71,103 @@ def make_train_step(
     >>> batch = {"image": np.zeros((2, 8, 8, 3), np.uint8), "label": np.array([0, 1])}
     >>> state, metrics = train_step(state, batch)
     >>> int(state.step), sorted(metrics)
-    (1, ['accuracy', 'loss'])
+    (1, ['accuracy', 'finite', 'loss'])
     """
-    graph, preprocess = model.graph, model.preprocess
-    modes = modes_of(graph, groups_in(optimizer, model))
-    per_image = loss or softmax_cross_entropy(label_smoothing)
+    groups = groups_in(optimizer, model)
+    bound = optimizer.bind(model.graph)
+    modes = modes_of(model.graph, groups, batch_norm)
+    task = as_task(loss, label_smoothing)
+    classes = model.num_classes
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        images = prepared(batch["image"], preprocess)
-        rng = jax.random.fold_in(state.rng, state.step) if modes.random else None
-
-        def objective(params: Tree) -> tuple[jax.Array, tuple[jax.Array, Tree]]:
-            logits, stats = graph.apply(combine(params, state.frozen), state.batch_stats, images, modes, rng)
-            return per_image(logits, batch["label"]).mean(), (logits, stats)
-
+    def gradients_of(state: TrainState, stats: Tree, batch: Batch, rng: jax.Array) -> tuple[Any, Tree]:
+        images, labels = prepared(batch["image"], model.preprocess), batch["label"]
+        if mixup or cutmix:
+            images, targets = mix(jax.random.fold_in(rng, 1), images, labels, classes, mixup=mixup, cutmix=cutmix)
+        else:
+            targets = labels
+        objective = make_objective(model.graph, task, modes, state.frozen, stats, images, targets, rng)
         (value, (logits, stats)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        new = state.replace(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=stats,
-            opt_state=opt_state,
-        )
-        return new, {"loss": value, "accuracy": (logits.argmax(-1) == batch["label"]).mean()}
+        return (gradients, value, task.score(logits, labels).mean()), stats
+
+    def train_step(
+        state: TrainState, batch: Batch, rates: Mapping[str, jax.Array] | None = None
+    ) -> tuple[TrainState, Metrics]:
+        rng = jax.random.fold_in(state.rng, state.step)
+        if accumulate == 1:
+            (gradients, value, score), stats = gradients_of(state, state.batch_stats, batch, rng)
+        else:
+            parts = {name: _parts(jnp.asarray(array), accumulate) for name, array in batch.items()}
+
+            def one(stats: Tree, part: tuple[jax.Array, Batch]) -> tuple[Tree, Any]:
+                found, stats = gradients_of(state, stats, part[1], jax.random.fold_in(rng, part[0]))
+                return stats, found
+
+            stats, found = _summed(one, state.batch_stats, (jnp.arange(accumulate) + 2, parts))
+            gradients, value, score = jax.tree.map(lambda total: total / accumulate, found)
+        given = {} if rates is None else {"rates": rates}
+        updates, opt_state = bound.update(gradients, state.opt_state, state.params, **given)
+        params = optax.apply_updates(state.params, updates)
+        finite = jnp.all(jnp.array([jnp.isfinite(value), *(jnp.isfinite(g).all() for g in jax.tree.leaves(gradients))]))
+        moved = (params, stats, opt_state, _averaged(state, params, stats, ema))
+        kept = (state.params, state.batch_stats, state.opt_state, state.average)
+        params, stats, opt_state, average = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, kept)
+        new = state.replace(step=state.step + 1, params=params, batch_stats=stats, opt_state=opt_state, average=average)
+        return new, {"loss": value, task.score_name: score, "finite": finite}
 
     return jax.jit(train_step, donate_argnums=0)
 
 
-def make_eval_step(model: Model, *, loss: Loss | None = None) -> Callable[[TrainState | Model, Batch], Metrics]:
+def make_objective(
+    graph: Graph, task: Task, modes: Modes, frozen: Tree, stats: Tree, images: jax.Array, targets: jax.Array, rng: Any
+) -> Callable[[Tree], tuple[jax.Array, tuple[jax.Array, Tree]]]:
+    """``objective(trained params) -> (mean loss, (logits, new statistics))`` of one batch."""
+    drawn = rng if modes.random else None
+
+    def objective(params: Tree) -> tuple[jax.Array, tuple[jax.Array, Tree]]:
+        logits, new_stats = graph.apply(combine(params, frozen), stats, images, modes, drawn)
+        return task.per_image(logits, targets).mean(), (logits, new_stats)
+
+    return objective
+
+
+def _parts(array: jax.Array, count: int) -> jax.Array:
+    if array.shape[0] % count:
+        raise InputError(f"a batch of {array.shape[0]} images cannot be computed in {count} equal parts (accumulate)")
+    return array.reshape(count, -1, *array.shape[1:])
+
+
+def _summed(body: Callable[[Tree, Any], tuple[Tree, Any]], carry: Tree, xs: Any) -> tuple[Tree, Any]:
+    """``lax.scan`` that adds the outputs up, so that they take the memory of one."""
+    shapes = jax.eval_shape(body, carry, jax.tree.map(lambda x: x[0], xs))[1]
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def step(loop: tuple[Tree, Any], x: Any) -> tuple[tuple[Tree, Any], None]:
+        carry, found = body(loop[0], x)
+        return (carry, jax.tree.map(jnp.add, loop[1], found)), None
+
+    return jax.lax.scan(step, (carry, zeros), xs)[0]
+
+
+def _averaged(state: TrainState, params: Tree, stats: Tree, ema: float | None) -> Tree:
+    """The moving averages after a step."""
+    if not state.average:
+        return {}
+    if ema is None:
+        raise InputError("the state keeps moving averages and the train step has no ema; give both or neither")
+    step = state.step.astype(jnp.float32)
+    decay = jnp.minimum(ema, (1 + step) / (10 + step))
+    now = {"params": params, "batch_stats": stats}
+    return jax.tree.map(lambda old, new: (decay * old + (1 - decay) * new).astype(old.dtype), state.average, now)
+
+
+def make_eval_step(
+    model: Model, *, loss: PerImage | Task | None = None
+) -> Callable[[TrainState | Model, Batch], Metrics]:
     """A jitted ``eval_step(state_or_model, batch) -> metrics`` on stored statistics.
 
     The batch is that of the train step; with ``"mask"`` bool (B,) only the images marked True count. The metrics:
-    ``"loss"`` and ``"accuracy"`` as means, ``"correct"`` and ``"count"`` as whole numbers.
+    ``"loss"`` and ``"accuracy"`` as means, ``"correct"`` (the sum behind the accuracy) and ``"count"``. A state with
+    moving averages is evaluated with them.
 
     >>> import jaxtl, numpy as np
     >>> model = jaxtl.load("cifar_resnet20", weights=None)
@@ -108,19 +176,30 @@ def make_eval_step(model: Model, *, loss: Loss | None = None) -> Callable[[Train
     1
     """
     graph, preprocess = model.graph, model.preprocess
-    per_image = loss or softmax_cross_entropy()
+    task = as_task(loss)
 
     def eval_step(state: TrainState | Model, batch: Batch) -> Metrics:
-        params = state.params if isinstance(state, Model) else state.all_params
-        logits, _ = graph.apply(params, state.batch_stats, prepared(batch["image"], preprocess))
+        if isinstance(state, Model):
+            params, stats = state.params, state.batch_stats
+        else:
+            params, stats = state.averaged.all_params, state.averaged.batch_stats
+        logits, _ = graph.apply(params, stats, prepared(batch["image"], preprocess))
         labels = batch["label"]
         mask = batch.get("mask", jnp.ones(labels.shape[:1], bool))
         count = mask.sum()
-        correct = ((logits.argmax(-1) == labels) & mask).sum()
-        total = jnp.where(mask, per_image(logits, labels), 0).sum()
-        return {"loss": total / count, "accuracy": correct / count, "correct": correct, "count": count}
+        correct = jnp.where(mask, task.score(logits, labels), 0).sum()
+        total = jnp.where(mask, task.per_image(logits, labels), 0).sum()
+        return {"loss": total / count, task.score_name: correct / count, "correct": correct, "count": count}
 
     return jax.jit(eval_step)
+
+
+def as_task(loss: PerImage | Task | None, label_smoothing: float = 0.0) -> Task:
+    """A task from what ``make_train_step`` takes as its loss; a plain function is scored by accuracy."""
+    if isinstance(loss, Task):
+        return loss
+    task = make_task(Softmax(), label_smoothing=label_smoothing)
+    return task if loss is None else Task("custom", loss, task.score, task.score_name)
 
 
 def prepared(images: jax.Array, preprocess: Any) -> jax.Array:

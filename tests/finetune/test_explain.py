@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
+
 import jax
 import optax
 import pytest
 from small_models import small_model, training
 
 import jaxtl
+from jaxtl.errors import InputError
 from jaxtl.finetune.from_recipe import make_optimizer
 from jaxtl.recipe import Recipe
 from jaxtl.trees import flatten
@@ -86,3 +89,73 @@ def test_a_recipes_peak_is_shown_and_not_its_first_step() -> None:
     rows = jaxtl.explain(model, make_optimizer(recipe, model, steps_per_epoch=25)).rows
     assert {row.group: pytest.approx(row.rate, rel=1e-3) for row in rows} == {"slow": 1e-4, "fast": 1e-3}
     assert [row.decay for row in rows if row.stage == "layer1"] == [pytest.approx((0.0, 0.01), rel=1e-3)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "layer2", "layer3"),
+    [
+        ("follow", "6 frozen", "6 adapt"),
+        ("frozen", "6 frozen", "6 frozen stats, affine trained"),
+        ("adapt", "6 adapt, affine frozen", "6 adapt"),
+        ({"layer3.0.*": "frozen"}, "6 frozen", "4 adapt, 2 frozen stats"),
+        ({"layer2.1.*": "adapt"}, "2 adapt, affine frozen, 4 frozen", "6 adapt"),
+    ],
+    ids=str,
+)
+def test_each_row_says_what_the_policy_does(policy, layer2: str, layer3: str) -> None:
+    optimizer = jaxtl.multi_transform({"all": optax.sgd(0.1)}, training("layer3", "fc"))
+    explanation = jaxtl.explain(small_model(), optimizer, batch_norm=policy)
+    for row, text in zip(explanation.rows[2:4], (layer2, layer3), strict=True):
+        line = next(line for line in str(explanation).splitlines() if line.split()[:1] == [row.stage])
+        assert re.search(rf"  {re.escape(text)}  ", line)
+        adapting = int(text.split()[0]) if "adapt" in text else 0
+        assert row.batch_norms == (adapting, 6 - adapting)
+
+
+def test_a_policy_that_does_not_fit_is_refused() -> None:
+    optimizer = jaxtl.multi_transform({"all": optax.sgd(0.1)}, training("fc"))
+    with pytest.raises(InputError, match="'layr1' matches no BatchNorm"):
+        jaxtl.explain(small_model(), optimizer, batch_norm={"layr1": "frozen"})
+
+
+@pytest.mark.parametrize(
+    ("entry", "decay", "in_gradient"),
+    [
+        ({"name": "adamw", "weight_decay": 0.05}, (0.0, 0.05), False),
+        ({"name": "adamw", "weight_decay": 0.05, "decay_norm_and_bias": True}, (0.05, 0.05), False),
+        ({"name": "sgd", "weight_decay": 0.05}, (0.0, 0.05), False),
+        ({"name": "lion", "weight_decay": 0.05}, (0.0, 0.05), False),
+        ({"name": "adafactor", "weight_decay": 0.05}, (0.0, 0.05), False),
+        ({"name": "muon", "weight_decay": 0.05}, (0.0, 0.05), False),
+        ({"name": "adam", "weight_decay": 0.05}, None, True),
+        ({"name": "lamb", "weight_decay": 0.05}, None, True),
+        ({"name": "lars", "weight_decay": 0.05}, None, True),
+        ({"name": "adam", "weight_decay": 0.0}, (0.0, 0.0), False),
+    ],
+    ids=str,
+)
+def test_rates_and_decays_of_every_recipes_optimizer(entry, decay, in_gradient) -> None:
+    model = small_model()
+    recipe = Recipe.from_keywords(
+        epochs=2, groups={"layer3": "all", "*": "frozen"}, optimizer={"all": {**entry, "lr": 3e-4}}
+    )
+    (row,) = [
+        row for row in jaxtl.explain(model, make_optimizer(recipe, model, steps_per_epoch=5)).rows if row.group == "all"
+    ]
+    assert row.rate == pytest.approx(3e-4, rel=1e-4)
+    assert row.decay == (None if decay is None else pytest.approx(decay, rel=1e-3, abs=1e-9))
+    assert row.decay_in_gradient == in_gradient
+
+
+def test_a_row_for_each_block_stays_readable() -> None:
+    model = small_model()
+    recipe = Recipe.from_keywords(epochs=2, layer_decay=0.5)
+    explanation = jaxtl.explain(model, make_optimizer(recipe, model, steps_per_epoch=5), batch_norm="frozen")
+    assert len(explanation.rows) == 11
+    lines = [line for line in str(explanation).splitlines() if line and line not in explanation.notes]
+    assert [line.split()[:3] for line in lines[-2:]] == [
+        ["layer3", "slow.d1", "5e-05"],
+        ["fc", "fast.d0", "0.001"],
+    ]
+    assert len(lines) == 3 + 11
+    assert max(map(len, lines)) <= 140

@@ -5,11 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small_models import bits, small_model, training
+from small_models import batch, bits, small_model, training
 
 import jaxtl
 from jaxtl.errors import InputError
-from jaxtl.trees import flatten, map_with_path, partition
+from jaxtl.finetune.optimizer import groups_in
+from jaxtl.models.graph import Graph
+from jaxtl.trees import flatten, map_with_path, partition, unflatten
 
 
 def test_every_misfit_is_listed_with_its_paths() -> None:
@@ -122,3 +124,148 @@ def test_groups_get_their_own_transforms() -> None:
 def test_what_is_no_transformation_is_named():
     with pytest.raises(InputError, match=r"no optax transformation: 'fast'"):
         jaxtl.multi_transform({"fast": 1e-3}, lambda path, leaf: "fast")
+
+
+# --- labels that are bound later -----------------------------------------------------------------------------------
+
+CIFAR_BLOCKS = [f"layer{stage}.{block}" for stage in (3, 2, 1) for block in (2, 1, 0)]
+HAND_MADE = {
+    "cifar_resnet20": {"fc": 1.0}
+    | dict(zip(CIFAR_BLOCKS, (0.5, 0.25, 0.125, 0.0625, 2**-5, 2**-6, 2**-7, 2**-8, 2**-9), strict=True))
+    | {"conv1": 2**-10, "bn1": 2**-10},
+    "resnet18": {
+        "fc": 1.0,
+        "layer4.1": 0.5,
+        "layer4.0": 0.25,
+        "layer3.1": 0.125,
+        "layer3.0": 0.0625,
+        "layer2.1": 2**-5,
+        "layer2.0": 2**-6,
+        "layer1.1": 2**-7,
+        "layer1.0": 2**-8,
+        "conv1": 2**-9,
+        "bn1": 2**-9,
+    },
+}
+
+
+@pytest.mark.parametrize("name", sorted(HAND_MADE))
+def test_layerwise_rates_are_those_of_a_hand_made_table(name: str) -> None:
+    """One step of SGD on a gradient of 1 moves each parameter by its own rate."""
+    graph = Graph.shared(name, num_classes=4)
+    optimizer = jaxtl.multi_transform(lambda scale: optax.sgd(0.5 * scale), jaxtl.labels.layerwise(0.5)).bind(graph)
+    params = unflatten({path: jnp.zeros((1,) * leaf.ndim) for path, leaf in graph.params.items()})
+    gradients = jax.tree.map(jnp.ones_like, params)
+    updates, _ = jax.jit(optimizer.update)(gradients, optimizer.init(params), params)
+    for path, update in flatten(updates).items():
+        (factor,) = (factor for block, factor in HAND_MADE[name].items() if path.startswith(f"{block}."))
+        assert float(update.ravel()[0]) == -0.5 * factor, path
+
+
+def test_layerwise_in_a_train_step() -> None:
+    """The same loss with and without: the updates differ by the table's factors."""
+    model = small_model(until="layer1")
+    factors = {"fc": 1.0, "layer1.2": 0.5, "layer1.1": 0.25, "layer1.0": 0.125, "conv1": 0.0625, "bn1": 0.0625}
+    optimizer = jaxtl.multi_transform(lambda scale: optax.sgd(scale), jaxtl.labels.layerwise(0.5)).bind(model.graph)
+    plain = jaxtl.multi_transform({"all": optax.sgd(1.0)}, lambda path, leaf: "all")
+    moves = []
+    for each in (optimizer, plain):
+        state = jaxtl.TrainState.create(model, each)
+        state, _ = jaxtl.make_train_step(model, each)(state, batch(8))
+        moves.append({k: np.asarray(v) - flatten(model.params)[k] for k, v in flatten(state.all_params).items()})
+    for path, move in moves[1].items():
+        (factor,) = (f for block, f in factors.items() if path.startswith(f"{block}."))
+        np.testing.assert_allclose(moves[0][path], factor * move, rtol=1e-3, atol=1e-6)
+
+
+def test_binding_is_pure_and_leaves_bound_optimizers_alone() -> None:
+    model = small_model()
+    unbound = jaxtl.multi_transform(
+        {"fast": optax.adam(1e-3), "slow": optax.adam(1e-4)}, jaxtl.labels.from_stage("layer3"), clip_norm=1.0
+    )
+    first, second = unbound.bind(model.graph), unbound.bind(model.graph)
+    assert jax.tree.structure(first.init(model.params)) == jax.tree.structure(second.init(model.params))
+    assert first.bind(model.graph) is first
+    assert (first.clip_norm, set(first.transforms)) == (1.0, {"fast", "slow"})
+    ordinary = jaxtl.multi_transform({"all": optax.sgd(1.0)}, training("fc"))
+    assert ordinary.bind(model.graph) is ordinary
+
+
+def test_an_unbound_optimizer_says_so() -> None:
+    model = small_model()
+    for optimizer in (
+        jaxtl.multi_transform({"fast": optax.sgd(1.0)}, jaxtl.labels.head_only(), clip_norm=1.0),
+        jaxtl.multi_transform(lambda scale: optax.sgd(scale), jaxtl.labels.layerwise()),
+    ):
+        bound = optimizer.bind(model.graph)
+        for use in (
+            lambda optimizer=optimizer: optimizer.init(model.params),
+            lambda optimizer=optimizer, bound=bound: optimizer.update(
+                model.params, bound.init(model.params), model.params
+            ),
+        ):
+            with pytest.raises(InputError, match="does not know its network yet"):
+                use()
+
+
+def test_who_takes_a_model_binds() -> None:
+    model = small_model(until="layer1")
+    label = jaxtl.labels.from_stage("layer1")
+    optimizer = jaxtl.multi_transform({"fast": optax.sgd(1e-1), "slow": optax.sgd(1e-2)}, label)
+    rows = jaxtl.explain(model, optimizer).rows
+    assert [(row.stage, row.group) for row in rows][-2:] == [("layer1", "slow"), ("fc", "fast")]
+    assert groups_in(optimizer, model)["fc.bias"] == "fast"
+    assert "layer1.0.bn1" in jaxtl.training_modes(model, label).adapt
+    state = jaxtl.TrainState.create(model, optimizer)
+    assert set(state.params) == {"fc", "layer1"}
+    state, metrics = jaxtl.make_train_step(model, optimizer)(state, batch(8))
+    assert np.isfinite(float(metrics["loss"]))
+
+
+def test_misfits_show_when_it_is_bound() -> None:
+    model = small_model()
+    optimizer = jaxtl.multi_transform({"fats": optax.sgd(1.0)}, jaxtl.labels.head_only())
+    with pytest.raises(InputError, match="no transform for the group 'fast'"):
+        groups_in(optimizer, model)
+
+
+@pytest.mark.parametrize(
+    ("transforms", "label", "message"),
+    [
+        (lambda scale: optax.sgd(scale), jaxtl.labels.head_only(), "needs a label that has scales"),
+        (lambda scale: optax.sgd(scale), training("fc"), "needs a label that has scales"),
+        ([optax.sgd(1.0)], training("fc"), "transforms is a list"),
+        ({"fast": optax.sgd(1.0)}, {"head": "fast"}, r"the label is a dict; .*jaxtl.labels.by_pattern"),
+    ],
+)
+def test_what_does_not_go_together(transforms, label, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        jaxtl.multi_transform(transforms, label)
+
+
+def test_a_function_that_gives_no_transformation() -> None:
+    optimizer = jaxtl.multi_transform(lambda scale: 1e-3 * scale, jaxtl.labels.layerwise())
+    with pytest.raises(InputError, match="no optax transformation: 'depth0'"):
+        optimizer.bind(small_model().graph)
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1e6])
+def test_extra_arguments_reach_the_transforms_that_take_them(clip_norm: float | None) -> None:
+    def by_rate(group: str) -> optax.GradientTransformationExtraArgs:
+        def update(updates, state, params=None, *, rates, **others):
+            return jax.tree.map(lambda leaf: -rates[group] * leaf, updates), state
+
+        return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+    optimizer = jaxtl.multi_transform(
+        {"fast": optax.chain(optax.identity(), by_rate("fast")), "slow": by_rate("slow"), "plain": optax.sgd(1.0)},
+        lambda path, leaf: path.partition(".")[0],
+        clip_norm=clip_norm,
+    )
+    params = {group: {"kernel": jnp.ones(2)} for group in ("fast", "slow", "plain", "frozen")}
+    state = optimizer.init(params)
+    step = jax.jit(lambda rates: optimizer.update(params, state, params, rates=rates)[0])
+    for rates in ({"fast": 0.5, "slow": 0.25}, {"fast": 0.125, "slow": 0.0}):
+        updates = step({group: jnp.float32(rate) for group, rate in rates.items()})
+        expected = {group: -rate for group, rate in rates.items()} | {"plain": -1.0, "frozen": 0.0}
+        assert {group: float(leaf["kernel"][0]) for group, leaf in updates.items()} == expected

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 import torch_reference
 from flax import nnx
+from small_models import bits, small_model
 
+import jaxtl
 from jaxtl.errors import InputError
 from jaxtl.models import registry
+from jaxtl.models.graph import Modes
 from jaxtl.pretrained.names import state_dict
+from jaxtl.trees import flatten
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +56,52 @@ def test_only_the_viewed_batch_norms_adapt() -> None:
     assert not np.array_equal(before["layer3"]["0"]["bn1"]["mean"], after["layer3"]["0"]["bn1"]["mean"])
     for stage in ("bn1", "layer1", "layer2"):
         jax.tree.map(np.testing.assert_array_equal, before[stage], after[stage])
+
+
+def test_observing_gives_evaluations_logits_and_the_statistics_of_each_batch_norms_input(reference) -> None:
+    model = jaxtl.from_torch(reference.float().state_dict(), "resnet18")
+    images = torch_reference.images(64, batch=4)
+    modes = Modes(observe=frozenset(model.graph.batch_norms))
+    logits, stats = model.apply(model.params, model.batch_stats, images, modes)
+    evaluated, untouched = model.apply(model.params, model.batch_stats, images)
+    np.testing.assert_array_equal(logits, evaluated)
+    assert untouched is model.batch_stats
+
+    inputs = {}
+    norms = {name: module for name, module in reference.named_modules() if hasattr(module, "running_mean")}
+    hooks = [
+        module.register_forward_pre_hook(lambda _, x, name=name: inputs.update({name: x[0].detach().numpy()}))
+        for name, module in norms.items()
+    ]
+    reference.double().eval()(torch_reference.torch_images(images).double())
+    for hook in hooks:
+        hook.remove()
+    stats = flatten(stats)
+    assert len(inputs) == 20
+    for name, x in inputs.items():
+        scale = x.std()
+        np.testing.assert_allclose(stats[f"{name}.mean"], x.mean((0, 2, 3)), atol=1e-4 * scale, err_msg=name)
+        np.testing.assert_allclose(stats[f"{name}.var"], x.var((0, 2, 3), ddof=1), rtol=2e-3, err_msg=name)
+
+
+def test_adapting_and_observing_gives_trainings_logits_and_the_batchs_statistics() -> None:
+    model = small_model(until="layer1")
+    images = torch_reference.images(16, batch=4)
+    norms = frozenset(model.graph.batch_norms)
+    logits, moved = model.apply(model.params, model.batch_stats, images, Modes(adapt=norms))
+    same, own = model.apply(model.params, model.batch_stats, images, Modes(adapt=norms, observe=norms))
+    np.testing.assert_array_equal(logits, same)
+    old, moved, own = flatten(model.batch_stats), flatten(moved), flatten(own)
+    for path in old:
+        np.testing.assert_allclose(moved[path], 0.9 * old[path] + 0.1 * own[path], rtol=1e-5, atol=1e-6)
+
+
+def test_only_what_observes_changes() -> None:
+    model = small_model(until="layer1")
+    images = torch_reference.images(16, batch=4)
+    _, stats = model.apply(model.params, model.batch_stats, images, Modes(observe=frozenset({"layer1.1.bn2"})))
+    before, after = bits(model.batch_stats), bits(stats)
+    assert {path for path in before if before[path] != after[path]} == {"layer1.1.bn2.mean", "layer1.1.bn2.var"}
 
 
 def test_dropout_and_drop_path_need_random_numbers_in_training_mode_alone() -> None:

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from jaxtl.errors import InputError
-from jaxtl.report import curves
-from jaxtl.report.curves import COLOURS, plot_comparison, plot_history
+from jaxtl.report import drawing
+from jaxtl.report.curves import plot_comparison, plot_history
+from jaxtl.report.drawing import COLOURS
 
 
 def history(epochs: int = 4, start: float = 0.5, gain: float = 0.1) -> list[dict]:
@@ -32,13 +33,13 @@ def history(epochs: int = 4, start: float = 0.5, gain: float = 0.1) -> list[dict
 def drawn(monkeypatch):
     """The figure behind the PNG, so that what it shows can be asked for."""
     figures = []
-    save = curves._save
+    save = drawing.save
 
     def keep(figure, path):
         figures.append(figure)
         return save(figure, path)
 
-    monkeypatch.setattr(curves, "_save", keep)
+    monkeypatch.setattr(drawing, "save", keep)
     return figures
 
 

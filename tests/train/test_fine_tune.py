@@ -20,7 +20,7 @@ import jaxtl
 from jaxtl.errors import InputError
 from jaxtl.finetune.from_recipe import make_optimizer
 from jaxtl.recipe import Recipe, load_recipe
-from jaxtl.train import fine_tune as module
+from jaxtl.train import loop as module
 
 ROOT = Path(jaxtl.__file__).parents[1]
 EPOCHS = 3
@@ -142,20 +142,20 @@ def test_an_interrupted_run_continues_to_the_same_bits(model, data, whole, tmp_p
 
 
 def _interrupt_after(monkeypatch, steps: int, how: type[BaseException]) -> None:
-    original = module._tools
+    original = module.PhaseSteps.step
+    taken = iter(range(steps))
 
-    def tools(*arguments):
-        optimizer, train_step, eval_step = original(*arguments)
-        taken = iter(range(steps))
+    def step(self, phase, batch):
+        train_step = original(self, phase, batch)
 
-        def stopping(state, batch):
+        def stopping(*arguments):
             if next(taken, None) is None:
                 raise how
-            return train_step(state, batch)
+            return train_step(*arguments)
 
-        return optimizer, stopping, eval_step
+        return stopping
 
-    monkeypatch.setattr(module, "_tools", tools)
+    monkeypatch.setattr(module.PhaseSteps, "step", step)
 
 
 def _assert_same(result, whole) -> None:
@@ -226,7 +226,8 @@ def test_a_model_that_does_not_fit_the_data_is_refused(model, data) -> None:
 
 def test_a_loss_that_is_not_finite_stops_the_run(model, data, tmp_path) -> None:
     broken = model.replace(params={**model.params, "fc": jax.tree.map(lambda leaf: leaf * np.nan, model.params["fc"])})
-    with pytest.raises(FloatingPointError, match=r"not finite in epoch 1 \(step 1\): lower the learning rates"):
+    message = r"not finite in epoch 1 \(step 1\); first: fc\.bias: lower the learning rates"
+    with pytest.raises(FloatingPointError, match=message):
         jaxtl.fine_tune(broken, data, RECIPE, output=tmp_path / "run", progress=False)
     assert (tmp_path / "run" / "history.jsonl").read_text() == ""
 

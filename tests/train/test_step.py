@@ -11,7 +11,7 @@ from small_models import batch, bits, leaf_bits, small_model, training
 
 import jaxtl
 from jaxtl.train.checkpoint import Checkpoints
-from jaxtl.train.step import softmax_cross_entropy
+from jaxtl.train.losses import softmax_cross_entropy
 from jaxtl.trees import flatten
 
 

@@ -1,0 +1,121 @@
+"""The known ways to adapt a network, by name: each is a few fields of a recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtl.models.graph import Graph
+from jaxtl.recipe import DEFAULT_GROUPS, FROZEN, AdamW, AnyOptimizer, Phase, Recipe
+from jaxtl.recipe.schedules import OneCycle
+
+Fields = dict[str, Any]
+
+HEAD_ONLY = {"head": "fast", "*": FROZEN}
+BASE_LR = 2e-3  # of fine_tune in fastai
+
+
+def expand(recipe: Recipe, graph: Graph) -> Recipe:
+    """The recipe with its strategy written out as groups, rates and phases for one network; others as they are.
+
+    ==============  ====================================================================================================
+    scratch         nothing of the pretrained weights is kept; everything trains at the fast rate
+    features        the head alone (feature extraction)
+    linear-probe    no training: the head that fits the features best, by logistic regression
+    last-stage      the head and the last stage before it
+    full            everything: head fast, body slow
+    layerwise       everything, each block at 0.75 times the rate of the block after it (Clark 2020, Bao 2022)
+    norm-and-bias   the head, and of the body normalisation parameters and biases alone (Frankle 2021; BitFit)
+    fine-tune       one epoch for the head, then everything at rates from 1/200 of the first rate at the stem to 1/2 at
+                    the head: ``fine_tune(epochs - 1, base_lr)`` of fastai (Howard 2020)
+    gradual         the head, then one stage more in each phase, from the last to the first (ULMFiT, Howard 2018)
+    lp-ft           the head fitted as in linear-probe, then everything at the slow rate (Kumar 2022)
+    l2-sp           everything, the body pulled towards its pretrained weights (Li 2018)
+    ==============  ====================================================================================================
+
+    >>> expanded = expand(Recipe.from_keywords(strategy="last-stage"), Graph("resnet18"))
+    >>> expanded.groups
+    {'head': 'fast', 'layer4': 'slow', '*': 'frozen'}
+    """
+    if recipe.strategy is None:
+        return recipe
+    given = recipe.optimizer if "optimizer" in recipe.model_fields_set else {}
+    slow = given.get("slow", AdamW(lr=1e-4))
+    fast = given.get("fast", AdamW(lr=1e-3))
+    fields = _fields(recipe, graph, slow, fast, "fast" in given)
+    whole = recipe.model_dump()
+    kept = {name: whole[name] for name in recipe.model_fields_set - {"strategy", "optimizer", *fields}}
+    if "phases" in fields:
+        kept.pop("epochs", None)
+    return Recipe.model_validate({**kept, **fields})
+
+
+def _fields(recipe: Recipe, graph: Graph, slow: AnyOptimizer, fast: AnyOptimizer, fast_given: bool) -> Fields:
+    *_, last, _ = graph.stages
+    both = {"slow": slow, "fast": fast}
+    match recipe.strategy:
+        case "scratch":
+            return {"groups": {"*": "fast"}, "optimizer": {"fast": fast}}
+        case "features":
+            return {"groups": HEAD_ONLY, "optimizer": {"fast": fast}}
+        case "linear-probe":
+            return {"groups": HEAD_ONLY, "optimizer": {"fast": fast}, "linear_probe": True, "epochs": 0}
+        case "last-stage":
+            return {"groups": {"head": "fast", last: "slow", "*": FROZEN}, "optimizer": both}
+        case "layerwise":
+            return {"groups": DEFAULT_GROUPS, "optimizer": both, "layer_decay": 0.75}
+        case "norm-and-bias":
+            return {
+                "groups": {"head": "fast", "norms": "slow", "biases": "slow", "*": FROZEN},
+                "optimizer": {"slow": slow.model_copy(update={"weight_decay": 0.0}), "fast": fast},
+            }
+        case "fine-tune":
+            base = fast.lr if fast_given else BASE_LR
+            return _head_then_all(graph, recipe.epochs, base, slow, fast)
+        case "gradual":
+            return _gradual(graph, recipe.epochs, slow, fast)
+        case "lp-ft":
+            head = fast if fast_given else fast.model_copy(update={"lr": slow.lr})
+            return {"groups": DEFAULT_GROUPS, "optimizer": {"slow": slow, "fast": head}, "linear_probe": True}
+        case "l2-sp":
+            pulled = slow if slow.l2_sp else slow.model_copy(update={"l2_sp": 0.01, "weight_decay": 0.0})
+            return {"groups": DEFAULT_GROUPS, "optimizer": {"slow": pulled, "fast": fast}}
+    return {"groups": DEFAULT_GROUPS, "optimizer": both}
+
+
+def _head_then_all(graph: Graph, epochs: int, base: float, slow: AnyOptimizer, fast: AnyOptimizer) -> Fields:
+    body = graph.stages[:-1]
+    low, high = base / 200, base / 2
+    rates = {_group(stage): low * (high / low) ** (place / len(body)) for place, stage in enumerate(body)}
+    phases = [Phase(epochs=epochs, rates={**rates, "fast": high}, schedule=OneCycle(div_factor=5.0, final_div=2e4))]
+    if epochs > 1:
+        warm = Phase(epochs=1, train=("fast",), schedule=OneCycle(pct_start=0.99))
+        phases = [warm, phases[0].model_copy(update={"epochs": epochs - 1})]
+    entries = {_group(stage): slow.model_copy(update={"lr": rates[_group(stage)]}) for stage in body}
+    return {
+        "groups": {**{stage: _group(stage) for stage in body}, "head": "fast"},
+        "optimizer": {**entries, "fast": fast.model_copy(update={"lr": base})},
+        "phases": tuple(phases),
+    }
+
+
+def _gradual(graph: Graph, epochs: int, slow: AnyOptimizer, fast: AnyOptimizer) -> Fields:
+    """One epoch for each stage more, the last phase the rest; the stem comes with the first stage after it."""
+    body = graph.stages[:-1]
+    steps = [("fast",), *((_group(stage),) for stage in body[:1:-1]), tuple(_group(stage) for stage in body[:2])]
+    if epochs < len(steps):
+        steps = [*steps[: epochs - 1], tuple(group for step in steps[epochs - 1 :] for group in step)]
+    trained: tuple[str, ...] = ()
+    phases = []
+    for number, step in enumerate(steps):
+        trained += step
+        last = number == len(steps) - 1
+        phases.append(Phase(epochs=epochs - number if last else 1, train=trained))
+    return {
+        "groups": {**{stage: _group(stage) for stage in body}, "head": "fast"},
+        "optimizer": {**{_group(stage): slow for stage in body}, "fast": fast},
+        "phases": tuple(phases),
+    }
+
+
+def _group(stage: str) -> str:
+    return stage.replace(".", "-")

@@ -1,0 +1,112 @@
+"""Which strategy, and which setting: several runs under the same budget, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from jaxtl.errors import InputError, nearest
+from jaxtl.recipe import Recipe
+from jaxtl.recipe.coherence import STRATEGY_FIELDS
+from jaxtl.recipe.recipe import checked
+from jaxtl.recipe.training import StrategyName
+from jaxtl.report.curves import plot_comparison
+from jaxtl.studies.runs import Row, Run, folder_name, row, run_all, write_json
+
+RESULTS, CURVES = "results.json", "curves.png"
+
+
+def compare(
+    recipe: Recipe,
+    strategies: Sequence[str] | Mapping[str, Mapping[str, Any]],
+    *,
+    samples: int | None = None,
+    seeds: int = 3,
+    output: str | Path,
+    progress: bool = True,
+) -> list[Row]:
+    """Trains every strategy with the same images, epochs, batch size and seeds, and says what each comes to.
+
+    A study that was interrupted is continued by the same call: whole runs are not repeated. Accuracies are those after
+    the last epoch, so that none is the best of several.
+
+    Args:
+        recipe: everything that the strategies share, with ``model`` and ``data``. What a strategy decides (groups,
+            layer decay, phases) is not taken from it; rates are, from ``optimizer.slow`` and ``optimizer.fast``.
+        strategies: names that ``strategy`` takes; or names of one's own, each with the fields of the recipe that it
+            changes: ``{"head only": {"groups": {"head": "fast", "*": "frozen"}}}``.
+        samples: train on so many images; default: as the recipe says.
+        seeds: runs of each strategy, from the recipe's seed on; a seed decides the images, their order, and the head.
+        output: folder for ``results.json``, ``curves.png`` and a folder for each run.
+        progress: print how it goes, and the table.
+
+    Returns:
+        A row for each strategy: ``name``, ``mean``, ``lowest``, ``highest`` and ``accuracies`` (0 to 1, one for each
+        seed), ``trained`` (part of the parameters that changed), ``seconds`` of a run.
+
+    Raises:
+        InputError: unknown strategies, or an output that holds runs of other recipes.
+    """
+    named = _named(recipe, strategies)
+    shared = {} if samples is None else {"data.train_samples": samples}
+    recipes = {name: seeded(its, name, seeds, Path(output), shared) for name, its in named.items()}
+    images = "" if samples is None else f"{samples} training images, "
+    title = f"Accuracy on validation images: {images}{recipe.epochs} epochs, {seeds} seed{'s' * (seeds != 1)}"
+    found = run_all(recipes, progress=progress, title=title, label="strategy")
+    return written(Path(output), found, {"samples": samples, "epochs": recipe.epochs, "seeds": seeds})
+
+
+def with_strategy(recipe: Recipe, name: str) -> Recipe:
+    """A recipe that follows a named strategy, in place of its own groups, layer decay and phases.
+
+    Raises:
+        InputError: no strategy has that name, or the recipe has optimizers for other groups than slow and fast.
+
+    >>> with_strategy(Recipe.from_keywords(epochs=3, groups={"*": "fast"}), "full").strategy
+    'full'
+    """
+    known = get_args(StrategyName)
+    if name not in known:
+        raise InputError(f"no strategy is called {name!r}{nearest(name, known)}; there are {', '.join(known)}")
+    return checked({**fields_without_strategy(recipe), "strategy": name}, f"the recipe with strategy {name!r}")
+
+
+def fields_without_strategy(recipe: Recipe) -> dict[str, Any]:
+    """The fields that a recipe sets, without those that a strategy decides; epochs are always among them."""
+    whole = recipe.model_dump()
+    kept = recipe.model_fields_set - {"strategy", *STRATEGY_FIELDS}
+    return {**{name: whole[name] for name in whole if name in kept}, "epochs": recipe.epochs}
+
+
+def _named(recipe: Recipe, strategies: Sequence[str] | Mapping[str, Mapping[str, Any]]) -> dict[str, Recipe]:
+    if not strategies:
+        raise InputError(f"nothing to compare; name some of {', '.join(get_args(StrategyName))}")
+    if isinstance(strategies, Mapping):
+        return {name: recipe.replace(**changes) for name, changes in strategies.items()}
+    names = [strategies] if isinstance(strategies, str) else list(dict.fromkeys(strategies))
+    return {name: with_strategy(recipe, name) for name in names}
+
+
+def seeded(
+    recipe: Recipe, name: str, seeds: int, output: Path, changes: Mapping[str, Any] | None = None
+) -> list[Recipe]:
+    """A recipe with some changes, once for each seed, with the folder below a study's output that each writes to."""
+    if seeds < 1:
+        raise InputError(f"seeds must be at least 1, not {seeds}")
+    folder = output / folder_name(name)
+    numbers = range(recipe.seed, recipe.seed + seeds)
+    return [recipe.replace(**(changes or {}), seed=seed, output=str(folder / f"seed-{seed}")) for seed in numbers]
+
+
+def written(
+    output: Path,
+    found: Mapping[str, Sequence[Run]],
+    budget: Mapping[str, Any],
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Row]:
+    """The rows, after they and the curves were written."""
+    rows = [row(name, runs) | ({"settings": settings[name]} if settings else {}) for name, runs in found.items()]
+    write_json(output / RESULTS, {**budget, "rows": rows})
+    plot_comparison({name: [run.history for run in runs] for name, runs in found.items()}, output / CURVES)
+    return rows

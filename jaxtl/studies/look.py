@@ -1,0 +1,280 @@
+"""Looks at a data set before anything is trained on it: counts, sizes, colour, duplicates and contradictions."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jaxtl.data.dataset import Data
+from jaxtl.data.sources import Source, counts
+from jaxtl.errors import InputError
+
+NEAR_BITS = 4
+"""Two images whose hashes differ in so many of 64 bits at most count as near duplicates."""
+FLAT_LEVELS = 3.0
+"""Images with less contrast than this, in levels of 256, have no hash: their bits would be noise."""
+_THUMBNAIL = (9, 8)
+_LIKE = 0.3  # thumbnails differ on average by at most so much of their contrast
+_ROWS = 512
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen.
+
+    Attributes:
+        name: what the data was opened from.
+        train, val: images by class, all of them.
+        seen: by split how many of its images were opened; everything below is about these.
+        widths, heights: smallest, median and largest, in pixels.
+        input_size: (height, width) of the network's input, and ``smaller``: the share of images below it on a side.
+        grey: share of images without colour, RGB with three equal channels included.
+        near_duplicates: (training image, validation image) that look the same; they make an accuracy too high.
+        contradictions: training images with the same pixels and different classes.
+        flat: images with too little contrast for a comparison.
+        seconds: what the look took.
+    """
+
+    name: str
+    train: dict[str, int]
+    val: dict[str, int]
+    seen: dict[str, int]
+    widths: tuple[int, int, int]
+    heights: tuple[int, int, int]
+    input_size: tuple[int, int]
+    smaller: float
+    grey: float
+    near_duplicates: tuple[tuple[str, str], ...]
+    contradictions: tuple[tuple[str, ...], ...]
+    flat: int
+    seconds: float
+
+    @property
+    def images(self) -> int:
+        """Training images."""
+        return sum(self.train.values())
+
+    @property
+    def images_per_class(self) -> float:
+        """Training images of a class, on average over the classes."""
+        return self.images / len(self.train)
+
+    @property
+    def imbalance(self) -> float:
+        """The largest class over the smallest."""
+        return max(self.train.values()) / max(1, min(self.train.values()))
+
+    @property
+    def short_side(self) -> int:
+        """The smaller of median width and median height, in pixels."""
+        return min(self.widths[1], self.heights[1])
+
+    @property
+    def sampled(self) -> bool:
+        """Whether some images were left out."""
+        return sum(self.seen.values()) < self.images + sum(self.val.values())
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"{self.images} training and {sum(self.val.values())} validation images in {len(self.train)} classes"
+        smallest, largest = min(self.train, key=self.train.__getitem__), max(self.train, key=self.train.__getitem__)
+        yield (
+            f"images a class: {self.train[smallest]} ({smallest}) to {self.train[largest]} ({largest}), "
+            f"ratio {self.imbalance:.1f}"
+        )
+        if self.sampled:
+            parts = ", ".join(f"{count} of {split}" for split, count in self.seen.items())
+            yield f"looked at a random sample: {parts}"
+        height, width = self.input_size
+        yield (
+            f"width {_range(self.widths)}, height {_range(self.heights)} pixels (smallest/median/largest); "
+            f"{self.smaller:.0%} are smaller than the network's {height}x{width}"
+        )
+        yield f"{self.grey:.0%} without colour"
+        if self.near_duplicates:
+            yield (
+                f"{len(self.near_duplicates)} pairs across training and validation look the same, and make validation "
+                f"too easy: {_some([' ~ '.join(pair) for pair in self.near_duplicates])}"
+            )
+        else:
+            yield "no near duplicates across training and validation"
+        if self.flat:
+            yield f"{self.flat} images have too little contrast to be compared"
+        if self.contradictions:
+            yield (
+                f"{len(self.contradictions)} times the same training image has different classes: "
+                f"{_some([' = '.join(names) for names in self.contradictions])}"
+            )
+
+
+@dataclass
+class _Seen:
+    """What is kept of the opened images of a split."""
+
+    indices: list[int] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    grey: list[bool] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)
+    thumbnails: list[np.ndarray] = field(default_factory=list)
+
+
+def look(data: Data, *, most: int = 5000, seed: int = 0, seconds: float = 25.0, progress: bool = True) -> Look:
+    """Opens the images of a data set once and tells what a plan has to know of them.
+
+    Near duplicates are found by a difference hash: 64 bits that say, on a greyscale thumbnail of 9x8 pixels, whether a
+    pixel is darker than its right neighbour (Krawetz 2013); all pairs across the splits are compared.
+
+    Args:
+        data: from ``jaxtl.open_data``.
+        most: open so many images of each split at most, drawn at random.
+        seed: of that draw.
+        seconds: stop opening images of a split after so long; what was opened is drawn at random, too.
+        progress: show a bar on a terminal's standard error.
+
+    Raises:
+        InputError: ``most`` or ``seconds`` is not above 0, or an image cannot be read.
+
+    >>> import jaxtl
+    >>> data = jaxtl.open_data("digits", jaxtl.Preprocess(size=32, mean=(0.5,), std=(0.5,)), samples_per_class=20)
+    >>> found = look(data, progress=False)
+    >>> found.images, found.imbalance, found.widths, found.smaller, found.grey
+    (200, 1.0, (8, 8, 8), 1.0, 1.0)
+    """
+    if most < 1 or seconds <= 0:
+        raise InputError(f"look needs most and seconds above 0, not {most} and {seconds:g}")
+    begun = time.perf_counter()
+    train = _open(data.train, "training images", most, seed, seconds, progress)
+    val = _open(data.val, "validation images", most, seed, seconds, progress)
+    sizes = np.array(train.sizes + val.sizes)
+    height, width = data.preprocess.size
+    near, flat = _near_duplicates(data, train, val)
+    return Look(
+        name=data.name,
+        train=counts(data.train.labels, data.classes),
+        val=counts(data.val.labels, data.classes),
+        seen={"train": len(train.indices), "val": len(val.indices)},
+        widths=_spread(sizes[:, 0]),
+        heights=_spread(sizes[:, 1]),
+        input_size=(height, width),
+        smaller=float(np.mean((sizes[:, 0] < width) | (sizes[:, 1] < height))),
+        grey=float(np.mean(train.grey + val.grey)),
+        near_duplicates=near,
+        contradictions=_contradictions(data.train, train),
+        flat=flat,
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def difference_hash(thumbnails: np.ndarray) -> np.ndarray:
+    """64 bits for each 8x9 greyscale thumbnail: uint8 (N, 8, 9) to uint64 (N,); a bit is 1 where it darkens rightwards.
+
+    >>> falling = np.tile(np.arange(9, 0, -1, dtype=np.uint8), (8, 1))
+    >>> difference_hash(np.stack([falling, falling[:, ::-1]])).tolist() == [2**64 - 1, 0]
+    True
+    """
+    bits = (thumbnails[:, :, :-1] > thumbnails[:, :, 1:]).reshape(len(thumbnails), 64)
+    return np.packbits(bits, axis=1).view(">u8").astype(np.uint64).reshape(-1)
+
+
+def pairs_within(left: np.ndarray, right: np.ndarray, bits: int = NEAR_BITS) -> np.ndarray:
+    """All (i, j) whose hashes ``left[i]`` and ``right[j]``, uint64, differ in at most so many bits: int (pairs, 2).
+
+    >>> pairs_within(np.array([0, 255], np.uint64), np.array([1, 2**40], np.uint64), bits=1).tolist()
+    [[0, 0], [0, 1]]
+    """
+    found = [np.zeros((0, 2), int)]
+    for start in range(0, len(left), _ROWS):
+        distance = np.bitwise_count(left[start : start + _ROWS, None] ^ right[None, :])
+        found.append(np.argwhere(distance <= bits) + np.array([start, 0]))
+    return np.concatenate(found)
+
+
+def tracked(items: Iterable[Any], total: int, description: str, shown: bool) -> Generator[Any, None, None]:
+    """The items, with a bar on a terminal's standard error."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not shown or not console.is_terminal) as bar:
+        yield from bar.track(items, total=total, description=description)
+
+
+def _open(source: Source, what: str, most: int, seed: int, seconds: float, progress: bool) -> _Seen:
+    seen = _Seen()
+    order = np.random.default_rng(seed).permutation(len(source))[:most].tolist()
+    until = time.perf_counter() + seconds
+    with closing(tracked(order, len(order), f"looking at {what}", progress)) as indices:
+        for index in indices:
+            image, _ = source[index]
+            pixels = np.asarray(image)
+            seen.indices.append(index)
+            seen.sizes.append(image.size)
+            seen.grey.append(_is_grey(pixels))
+            seen.digests.append(
+                hashlib.blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=16).digest()
+            )
+            seen.thumbnails.append(np.asarray(image.convert("L").resize(_THUMBNAIL, Image.Resampling.BOX)))
+            if time.perf_counter() > until:
+                break
+    return seen
+
+
+def _is_grey(pixels: np.ndarray) -> bool:
+    if pixels.ndim == 2:
+        return True
+
+    def equal(part: np.ndarray) -> bool:
+        return bool((part[..., 0] == part[..., 1]).all() and (part[..., 1] == part[..., 2]).all())
+
+    return equal(pixels[::16, ::16]) and equal(pixels)
+
+
+def _near_duplicates(data: Data, train: _Seen, val: _Seen) -> tuple[tuple[tuple[str, str], ...], int]:
+    """Pairs of names that look the same, and how many images could not be compared."""
+    ours, theirs = np.array(train.thumbnails), np.array(val.thumbnails)
+    left, right = (np.flatnonzero(part.std(axis=(1, 2)) >= FLAT_LEVELS) for part in (ours, theirs))
+    pairs = pairs_within(difference_hash(ours[left]), difference_hash(theirs[right]))
+    first, second = left[pairs[:, 0]], right[pairs[:, 1]]
+    apart = np.abs(ours[first].astype(int) - theirs[second].astype(int)).mean(axis=(1, 2))
+    alike = apart <= _LIKE * ours[first].std(axis=(1, 2))
+    names = [
+        (data.train.names[train.indices[i]], data.val.names[val.indices[j]])
+        for i, j in zip(first[alike], second[alike], strict=True)
+    ]
+    return tuple(sorted(names)), len(ours) + len(theirs) - len(left) - len(right)
+
+
+def _contradictions(source: Source, seen: _Seen) -> tuple[tuple[str, ...], ...]:
+    same: dict[bytes, list[int]] = {}
+    for index, digest in zip(seen.indices, seen.digests, strict=True):
+        same.setdefault(digest, []).append(index)
+    return tuple(
+        sorted(
+            tuple(source.names[index] for index in sorted(indices))
+            for indices in same.values()
+            if len(set(source.labels[indices].tolist())) > 1
+        )
+    )
+
+
+def _spread(lengths: np.ndarray) -> tuple[int, int, int]:
+    return int(lengths.min()), int(np.median(lengths)), int(lengths.max())
+
+
+def _range(spread: tuple[int, int, int]) -> str:
+    return "/".join(map(str, spread))
+
+
+def _some(texts: Sequence[str]) -> str:
+    shown = ", ".join(texts[:_SHOWN])
+    return shown if len(texts) <= _SHOWN else f"{shown} and {len(texts) - _SHOWN} more"

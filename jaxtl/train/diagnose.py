@@ -1,0 +1,64 @@
+"""Where a number stopped being finite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtl.finetune.batch_norm import modes_of
+from jaxtl.finetune.optimizer import Optimizer, groups_in
+from jaxtl.model import Model
+from jaxtl.recipe import Recipe
+from jaxtl.train.losses import Task
+from jaxtl.train.state import TrainState
+from jaxtl.train.step import make_objective, prepared
+from jaxtl.trees import combine, flatten
+
+
+def first_non_finite(
+    model: Model, optimizer: Optimizer, recipe: Recipe, task: Task, state: TrainState, batch: Mapping[str, Any]
+) -> str:
+    """The first tensor that is not finite when a step is computed once more, in the order in which they arise.
+
+    Looked at: images, labels, parameters and statistics (in the network's order), the output of each stage, the loss,
+    the gradients (from the head down).
+    """
+    images = prepared(jnp.asarray(batch["image"]), model.preprocess)
+    given = {"the batch's images": images, "the batch's labels": batch["label"]}
+    weights = _in_order(model, state.all_params) | _in_order(model, state.batch_stats)
+    found = _first({**given, **weights})
+    if found:
+        return found
+    modes = modes_of(model.graph, groups_in(optimizer, model), recipe.batch_norm)
+    outputs = _outputs(model, state, images, modes)
+    if found := _first(outputs):
+        return found
+    objective = make_objective(
+        model.graph, task, modes, state.frozen, state.batch_stats, images, jnp.asarray(batch["label"]), state.rng
+    )
+    (value, _), gradients = jax.jit(jax.value_and_grad(objective, has_aux=True))(state.params)
+    backwards = {f"the gradient of {path}": leaf for path, leaf in reversed(_in_order(model, gradients).items())}
+    return _first({"the loss": value, **backwards}) or "no single tensor when computed once more"
+
+
+def _outputs(model: Model, state: TrainState, images: jax.Array, modes: Any) -> dict[str, jax.Array]:
+    params = combine(state.params, state.frozen)
+    run = jax.jit(lambda p, s, x: model.graph.stages_with(p, s, x, modes, state.rng))
+    return {f"the output of {stage}": out for stage, out in run(params, state.batch_stats, images).items()}
+
+
+def _in_order(model: Model, tree: Mapping[str, Any]) -> dict[str, Any]:
+    flat = flatten(tree)
+    place = {path: number for number, path in enumerate([*model.graph.params, *model.graph.batch_stats])}
+    stages = {stage: number for number, stage in enumerate(model.stages)}
+    return {
+        path: flat[path] for path in sorted(flat, key=lambda path: (stages[model.graph.stage_of(path)], place[path]))
+    }
+
+
+def _first(tensors: Mapping[str, Any]) -> str | None:
+    return next((name for name, tensor in tensors.items() if not np.isfinite(np.asarray(tensor)).all()), None)

@@ -1,0 +1,349 @@
+"""The linear probe: the head that fits fixed features best, by multinomial logistic regression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtl.data.dataset import Data
+from jaxtl.errors import InputError
+from jaxtl.model import Model
+from jaxtl.notices import say
+from jaxtl.train.evaluate import check_fits
+from jaxtl.train.features import HEAD, extract
+from jaxtl.trees import flatten, unflatten
+
+STRENGTHS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
+HELD_OUT = 0.2
+
+_NEWTON_STEPS = 40
+_CG_STEPS = 60
+_CG_TOLERANCE = 0.05
+_TOLERANCE = 5e-7
+_STEP_LENGTHS = tuple(0.5**power for power in range(8))
+
+Labelled = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A linear classifier of features, and how its regularisation was chosen.
+
+    Attributes:
+        kernel: float32 (D, K), for features as they were given.
+        bias: float32 (K,).
+        strength: of the L2 penalty that was chosen.
+        accuracies: accuracy (0 to 1) on the selection images by strength; empty where there were none to select on.
+        val_accuracy: the chosen strength's; None where there were no images to select on.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    strength: float
+    accuracies: dict[float, float]
+    val_accuracy: float | None
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Logits (N, K) of features (N, D)."""
+        return np.asarray(features) @ self.kernel + self.bias
+
+
+def fit_probe(
+    features: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    *,
+    val: Labelled | None = None,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
+    label_smoothing: float = 0.0,
+) -> Probe:
+    """Fits a linear classifier to features, for several strengths of regularisation at once, and keeps the best.
+
+    Minimised is the mean cross entropy plus ``strength / 2`` times the squared kernel of the features after they were
+    brought to mean 0 and standard deviation 1; the bias is free. It is scikit-learn's ``LogisticRegression`` with
+    ``C = 1 / (N * strength)``. The most accurate strength wins, of several the one with the lowest cross entropy.
+
+    Args:
+        features: float (N, D).
+        labels: int (N,), from 0 to ``num_classes - 1``; every class occurs.
+        num_classes: K.
+        val: features (M, D) and labels (M,) to select the strength on. Default: a fifth of each class is held out for
+            it, and with the strength found everything is fitted again.
+        strengths: of the penalty, all above 0.
+        seed: of that fifth.
+        label_smoothing: as in training, from 0 up to 1.
+
+    Raises:
+        InputError: arrays that do not fit together, features that are not finite, classes without an image.
+
+    >>> features = np.array([[0.0, 1.0], [0.1, 1.2], [3.0, 1.1], [3.2, 0.9]])
+    >>> probe = fit_probe(features, np.array([0, 0, 1, 1]), 2)
+    >>> probe(features).argmax(1).tolist(), probe.kernel.shape
+    ([0, 0, 1, 1], (2, 2))
+    """
+    features, labels = _checked(features, labels, num_classes, "the training features")
+    wanted = _checked_strengths(strengths)
+    missing = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0)
+    if len(missing):
+        raise InputError(f"class {missing[0]} has no training image; a probe needs at least one of each class")
+    if not 0 <= label_smoothing < 1:
+        raise InputError(f"label_smoothing must be from 0 up to 1, not {label_smoothing:g}")
+    nobody = np.zeros(len(labels), bool)
+    left_out = nobody
+    if val is None:
+        left_out = _held_out(labels, seed)
+        chosen_on: Labelled = (features[left_out], labels[left_out])
+    else:
+        chosen_on = _checked(*val, num_classes, "the features to select on")
+        if chosen_on[0].shape[1] != features.shape[1]:
+            raise InputError(f"features to select on have {chosen_on[0].shape[1]} columns, not {features.shape[1]}")
+    kernels, biases = _fit(features, labels, num_classes, wanted, label_smoothing, left_out)
+    if len(chosen_on[1]):
+        scores = [_score(chosen_on, kernel, bias) for kernel, bias in zip(kernels, biases, strict=True)]
+        best = max(range(len(wanted)), key=lambda index: (scores[index], wanted[index]))
+    else:
+        scores, best = [], len(wanted) - 1
+        say(f"one image a class is too few to choose the probe's regularisation; it is the strongest, {wanted[best]:g}")
+    if left_out.any():
+        path = [max(strength, wanted[best]) for strength in wanted]
+        kernels, biases = _fit(features, labels, num_classes, path, label_smoothing, nobody)
+    return Probe(
+        kernel=kernels[best].astype(np.float32),
+        bias=biases[best].astype(np.float32),
+        strength=wanted[best],
+        accuracies={strength: accuracy for strength, (accuracy, _) in zip(wanted, scores, strict=bool(scores))},
+        val_accuracy=scores[best][0] if scores else None,
+    )
+
+
+def with_probe(model: Model, probe: Probe) -> Model:
+    """The model with the probe as its head.
+
+    Raises:
+        InputError: the head is not one linear layer of the probe's shape.
+
+    >>> import jaxtl
+    >>> model = jaxtl.load("cifar_resnet20", weights=None, num_classes=3)
+    >>> probe = Probe(np.ones((64, 3), np.float32), np.zeros(3, np.float32), 1.0, {}, None)
+    >>> float(with_probe(model, probe).params["fc"]["kernel"].sum())
+    192.0
+    """
+    kernel, bias = _head_leaves(model)
+    flat = flatten(model.params)
+    if flat[kernel].shape != probe.kernel.shape:
+        raise InputError(
+            f"the head of {model.name} is {'x'.join(map(str, flat[kernel].shape))} and the probe "
+            f"{'x'.join(map(str, probe.kernel.shape))}; fit it to this model's features and classes"
+        )
+    fitted = {kernel: jnp.asarray(probe.kernel), bias: jnp.asarray(probe.bias)}
+    return model.replace(params=unflatten({**flat, **fitted}))
+
+
+def linear_probe(
+    model: Model,
+    data: Data,
+    *,
+    batch_size: int = 64,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
+    label_smoothing: float = 0.0,
+) -> tuple[Model, Probe]:
+    """Replaces a model's head by the one that fits the features of the training images best; the body stays as it is.
+
+    The regularisation is chosen on a fifth of the *training* images: validation images play no part. It is the first
+    half of LP-FT (Kumar et al., 2022, "Fine-Tuning can Distort Pretrained Features"): a head that fits keeps the
+    gradients of the first steps from distorting the body. Training images are seen with evaluation preprocessing.
+
+    Args:
+        model: with as many classes as the data and a head of one linear layer.
+        data: opened with this model.
+        batch_size: images at once.
+        strengths: as for ``fit_probe``, like ``seed`` and ``label_smoothing``.
+
+    Raises:
+        InputError: the model does not fit the data, or its head is not one linear layer.
+
+    >>> import jaxtl
+    >>> model = jaxtl.load("cifar_resnet20.letters", num_classes=10)
+    >>> data = jaxtl.open_data("digits", model, samples_per_class=5)
+    >>> probed, probe = linear_probe(model, data)
+    >>> jaxtl.evaluate(probed, data)["accuracy"] > jaxtl.evaluate(model, data)["accuracy"]
+    True
+    """
+    check_fits(model, data)
+    _head_leaves(model)
+    features = extract(model, data, batch_size=batch_size)
+    probe = fit_probe(
+        features[HEAD],
+        features.labels,
+        model.num_classes,
+        strengths=strengths,
+        seed=seed,
+        label_smoothing=label_smoothing,
+    )
+    return with_probe(model, probe).replace(classes=data.classes), probe
+
+
+def _head_leaves(model: Model) -> tuple[str, str]:
+    """Paths of the head's kernel and bias, where these are all it has."""
+    head = model.graph.head
+    paths = [path for path in model.graph.params if path.startswith(f"{head}.")]
+    expected = (f"{head}.kernel", f"{head}.bias")
+    if sorted(paths) != sorted(expected) or model.graph.params[expected[0]].ndim != 2:
+        has = ", ".join(paths) if paths else "no parameter"
+        raise InputError(
+            f"a linear probe needs a head of one linear layer, and that of {model.name} has {has}; "
+            "load the model with num_classes=N and without the option head"
+        )
+    return expected
+
+
+def _checked(features: Any, labels: Any, num_classes: int, what: str) -> Labelled:
+    features, labels = np.asarray(features, np.float32), np.asarray(labels)
+    if features.ndim != 2 or labels.shape != features.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(
+            f"{what} must be an array (N, D) with whole-number labels (N,); "
+            f"got {features.shape} and {labels.dtype} {labels.shape}"
+        )
+    if not np.isfinite(features).all():
+        row = int(np.argmin(np.isfinite(features).all(1)))
+        raise InputError(f"{what} are not finite in row {row}; look at that image, or at the weights")
+    if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
+        raise InputError(
+            f"labels of {what} go from {labels.min()} to {labels.max()}; {num_classes} classes have 0 to "
+            f"{num_classes - 1}"
+        )
+    return features, labels.astype(np.int32)
+
+
+def _checked_strengths(strengths: Sequence[float]) -> tuple[float, ...]:
+    wanted = tuple(sorted({float(strength) for strength in strengths}))
+    if not wanted or not all(np.isfinite(wanted)) or wanted[0] <= 0:
+        raise InputError(f"strengths must be finite numbers above 0, not {tuple(strengths)}")
+    return wanted
+
+
+def _held_out(labels: np.ndarray, seed: int) -> np.ndarray:
+    """True for a fifth of each class, at least one image and never all of them."""
+    generator = np.random.default_rng(seed)
+    held = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        held[members[: min(max(1, round(HELD_OUT * len(members))), len(members) - 1)]] = True
+    return held
+
+
+def _score(given: Labelled, kernel: np.ndarray, bias: np.ndarray) -> tuple[float, float]:
+    """Accuracy and the negative mean cross entropy."""
+    features, labels = given
+    logits = features.astype(np.float64) @ kernel + bias
+    shifted = logits - logits.max(1, keepdims=True)
+    cross_entropy = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels]
+    return float((logits.argmax(1) == labels).mean()), -float(cross_entropy.mean())
+
+
+def _fit(
+    features: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    strengths: Sequence[float],
+    label_smoothing: float,
+    left_out: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Kernels (S, D, K) and biases (S, K) for features as they are, float64; some rows may be left out.
+
+    The features are standardised and turned to their principal axes, which changes neither fit nor penalty: there each
+    column's curvature can be told in advance, and with fewer images than features there are fewer columns. Shapes do
+    not depend on what is left out: one compiled solver serves the choice of the strength and the fit after it.
+    """
+    kept = features[~left_out]
+    mean, scale = kept.mean(0, dtype=np.float64), kept.std(0, dtype=np.float64)
+    scale[scale <= 1e-7 * np.maximum(1, abs(mean))] = np.inf  # constant: its kernel is 0
+    standard = np.where(left_out[:, None], 0.0, (features - mean) / scale)
+    weights = ~left_out / len(kept)
+    variances, axes = _principal_axes(standard, len(kept))
+    smoothed = (1 - label_smoothing) * np.eye(num_classes)[labels] + label_smoothing / num_classes
+    inputs = (standard @ axes, smoothed, weights, variances, np.asarray(strengths[::-1]))
+    kernels, biases = jax.device_get(_solve(*(jnp.asarray(array, jnp.float32) for array in inputs)))
+    kernels = axes @ kernels[::-1].astype(np.float64) / scale[:, None]
+    biases = biases[::-1] - np.einsum("d,sdk->sk", mean, kernels)
+    return kernels, biases - biases.mean(1, keepdims=True)
+
+
+def _principal_axes(standard: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Variances (R,) and directions (D, R), R the lesser of rows and columns; 0 where there is only rounding."""
+    rows, width = standard.shape
+    if width <= rows:
+        variances, axes = np.linalg.eigh(standard.T @ standard / count)
+    else:
+        variances, sides = np.linalg.eigh(standard @ standard.T / count)
+        axes = standard.T @ sides / np.sqrt(count * np.maximum(variances, 1e-30))
+    kept = variances > 1e-10 * max(variances.max(), 1e-20)
+    return np.where(kept, variances, 0.0), np.where(kept, axes, 0.0)
+
+
+@jax.jit
+def _solve(
+    inputs: jax.Array, targets: jax.Array, weights: jax.Array, variances: jax.Array, strengths: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Newton's method with conjugate gradients, from the strongest penalty to the weakest, each from the one before.
+
+    Inputs (N, R) are uncorrelated, with mean 0; the weights (N,) of the images add up to 1. Gives (S, R, K) and (S, K).
+    """
+
+    def slope_of(kernel: jax.Array, error: jax.Array, strength: jax.Array) -> tuple[jax.Array, jax.Array]:
+        error = weights[:, None] * error
+        return inputs.T @ error + strength * kernel, error.sum(0)
+
+    def size(slope: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return jnp.maximum(abs(slope[0]).max(), abs(slope[1]).max())
+
+    def newton(carry: Any) -> Any:
+        kernel, bias, slope, strength, number = carry
+        logits = inputs @ kernel + bias
+        chance = jax.nn.softmax(logits)
+
+        def curvature(direction: Any) -> Any:
+            change = inputs @ direction[0] + direction[1]
+            change = chance * (change - (chance * change).sum(1, keepdims=True))
+            return slope_of(direction[0], change, strength)
+
+        typical = weights @ (chance * (1 - chance))
+
+        def about_inverse(direction: Any) -> Any:
+            return direction[0] / (variances[:, None] * typical + strength), direction[1] / (typical + 1e-6)
+
+        downhill = jax.tree.map(jnp.negative, slope)
+        step, _ = jax.scipy.sparse.linalg.cg(curvature, downhill, tol=_CG_TOLERANCE, maxiter=_CG_STEPS, M=about_inverse)
+        change = inputs @ step[0] + step[1]
+
+        def objective(length: jax.Array) -> jax.Array:
+            cross_entropy = -weights @ (targets * jax.nn.log_softmax(logits + length * change)).sum(1)
+            return cross_entropy + 0.5 * strength * jnp.sum((kernel + length * step[0]) ** 2)
+
+        lengths = jnp.asarray(_STEP_LENGTHS)
+        length = lengths[jnp.argmin(jax.vmap(objective)(lengths))]
+        kernel, bias = kernel + length * step[0], bias + length * step[1]
+        error = jax.nn.softmax(inputs @ kernel + bias) - targets
+        return kernel, bias, slope_of(kernel, error, strength), strength, number + 1
+
+    def for_one(start: tuple[jax.Array, jax.Array], strength: jax.Array) -> Any:
+        kernel, bias = start
+        slope = slope_of(kernel, jax.nn.softmax(inputs @ kernel + bias) - targets, strength)
+        kernel, bias, *_ = jax.lax.while_loop(
+            lambda carry: (size(carry[2]) > enough) & (carry[4] < _NEWTON_STEPS),
+            newton,
+            (kernel, bias, slope, strength, 0),
+        )
+        return (kernel, bias), (kernel, bias)
+
+    classes = targets.shape[1]
+    nothing = jnp.zeros((inputs.shape[1], classes)), jnp.zeros(classes)
+    enough = _TOLERANCE * size(slope_of(nothing[0], 1 / classes - targets, strengths[0]))
+    return jax.lax.scan(for_one, nothing, strengths)[1]

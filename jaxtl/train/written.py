@@ -1,0 +1,57 @@
+"""The files that a run writes into its output beside the checkpoints; each is whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from jaxtl.errors import InputError
+from jaxtl.files import make_folder
+from jaxtl.model import Model
+from jaxtl.pretrained.save import save
+from jaxtl.recipe import Recipe
+
+Records = list[dict[str, Any]]
+
+
+def checkpoint_folder(output: Path, resume: bool) -> Path:
+    """Where the checkpoints go; ``InputError`` where the output holds another run, or a run without checkpoints."""
+    folder = output / "checkpoints"
+    make_folder(output)
+    saved = folder.is_dir() and any(entry.name.isdigit() for entry in folder.iterdir())
+    if not resume and (saved or any((output / name).exists() for name in ("model", "best"))):
+        raise InputError(f"{output} holds a run already: --resume (resume=True) continues it; or choose another output")
+    if resume and not saved and (output / "model").exists():
+        raise InputError(f"{output} holds the results of a run and not its checkpoints; choose another output")
+    return folder
+
+
+def write_recipe(output: Path, recipe: Recipe) -> None:
+    """``recipe.yaml``: the whole recipe, defaults included."""
+    _write(output / "recipe.yaml", recipe.to_yaml())
+
+
+def write_history(output: Path, history: Records) -> None:
+    """``history.jsonl``: one record a line."""
+    _write(output / "history.jsonl", "".join(json.dumps(record) + "\n" for record in history))
+
+
+def write_results(output: Path, recipe: Recipe, history: Records, tuned: Model, best: tuple[Model, Any] | None) -> None:
+    """``model/`` after the last epoch, ``best/`` with its record where there is one, and ``curves.png``."""
+    from jaxtl.report.curves import plot_history
+
+    training = recipe.model_dump(mode="json", exclude={"output"})
+    save(tuned, output / "model", training={"recipe": training, "result": history[-1]})
+    if best is not None:
+        model, record = best
+        save(model, output / "best", training={"recipe": training, "result": record})
+    plot_history(history, output / "curves.png")
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)

@@ -1,0 +1,70 @@
+"""What is allowed and seldom meant is said, with its number; what is meant is not."""
+
+from __future__ import annotations
+
+import pytest
+
+import jaxtl
+from jaxtl.finetune.misuse import warnings_for
+from jaxtl.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def model() -> jaxtl.Model:
+    return jaxtl.load("cifar_resnet20.letters", num_classes=10)
+
+
+@pytest.fixture(scope="module")
+def data(model):
+    return jaxtl.open_data("digits", model)
+
+
+def _said(model, data, **fields) -> str:
+    return "\n".join(warnings_for(model, data, Recipe.from_keywords(**fields)))
+
+
+def test_the_default_recipe_is_silent(model, data) -> None:
+    assert _said(model, data) == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"optimizer.slow.lr": 5e-3}, "the rate 0.005 of the group 'slow' is above 0.001"),
+        ({"optimizer.slow": {"name": "sgd", "lr": 0.5}}, "the rate 0.5 of the group 'slow' is above 0.05"),
+        ({"phases": [{"epochs": 1}, {"epochs": 1, "rates": {"slow": 2e-3}}]}, "the rate 0.002 of the group 'slow'"),
+        ({"batch_size": 16}, "16"),
+    ],
+)
+def test_what_destroys_pretrained_weights_is_said(model, data, fields: dict, message: str) -> None:
+    assert message in _said(model, data, **fields)
+
+
+def test_rates_of_the_head_and_of_random_weights_are_free(model, data) -> None:
+    assert _said(model, data, **{"optimizer.fast.lr": 0.1}) == ""
+    fresh = model.replace(pretrained=False)
+    assert _said(fresh, data, **{"optimizer.slow.lr": 5e-3}) == ""
+    assert _said(model, data, layer_decay=0.1, **{"optimizer.slow.lr": 5e-3}) == ""
+
+
+def test_other_preprocessing_than_the_weights_own(model, data) -> None:
+    other = model.replace(preprocess=model.preprocess.replace(mean=(0.1,)))
+    assert "mean is (0.1,), and cifar_resnet20.letters was trained with" in _said(other, data)
+
+
+def test_greyscale_into_three_channels() -> None:
+    network = jaxtl.load("cifar_resnet20", weights=None, num_classes=10)
+    said = _said(network, jaxtl.open_data("digits", network))
+    assert "holds greyscale images and cifar_resnet20 takes three channels: each is repeated three times" in said
+
+
+def test_everything_trained_on_one_image_a_class(model) -> None:
+    few = jaxtl.open_data("digits", model, samples_per_class=1)
+    message = "nothing is frozen and there are 1.0 training images a class"
+    assert message in _said(model, few, batch_size=32)
+    assert message not in _said(model, few, groups={"head": "fast", "*": "frozen"})
+
+
+def test_class_weights_must_fit_the_classes(model, data) -> None:
+    with pytest.raises(jaxtl.InputError, match="class_weights has 2 numbers and digits has 10 classes"):
+        jaxtl.fine_tune(model, data, class_weights=(1.0, 2.0), progress=False)

@@ -1,0 +1,77 @@
+"""The range test: ratios kept, nothing given is changed, and suggestions that follow from the curve."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_models import bits
+
+import jaxtl
+from jaxtl.recipe import Recipe
+from jaxtl.studies.lr_finder import find_rates, suggestions
+
+
+@pytest.fixture(scope="module")
+def model() -> jaxtl.Model:
+    model = jaxtl.load("cifar_resnet20", weights=None, num_classes=10, in_chans=1, until="layer1")
+    return model.replace(preprocess=model.preprocess.replace(size=8))
+
+
+@pytest.fixture(scope="module")
+def data(model):
+    return jaxtl.open_data("digits", model)
+
+
+@pytest.fixture(scope="module")
+def found(model, data):
+    recipe = Recipe.from_keywords(batch_size=32, **{"optimizer.fast.lr": 1e-2})
+    before = bits(model.params), bits(model.batch_stats)
+    found = find_rates(model, data, recipe, lowest=1e-5, highest=100.0, steps=60)
+    assert (bits(model.params), bits(model.batch_stats)) == before
+    return found
+
+
+def test_rates_grow_exponentially_and_keep_their_ratios(found) -> None:
+    assert found.rates == {"slow": 1e-4, "fast": 1e-2}
+    growth = found.factors[1:] / found.factors[:-1]
+    np.testing.assert_allclose(growth, growth[0], rtol=1e-9)
+    assert found.factors[0] * found.rates["fast"] == pytest.approx(1e-5)
+    for rule in found.suggestions:
+        rates = found.rates_at(rule)
+        assert rates["fast"] / rates["slow"] == pytest.approx(100)
+
+
+def test_it_finds_rates_that_learn_and_stops_where_they_do_not(model, data, found) -> None:
+    assert len(found.losses) < 60, "a rate of 100 should have diverged"
+    assert set(found.suggestions) == {"steepest", "minimum/10", "valley"}
+    assert np.isfinite(found.losses).all()
+    rates = found.rates_at("valley")
+    fields = {f"optimizer.{group}.lr": rate for group, rate in rates.items()}
+    tuned = jaxtl.fine_tune(model, data, epochs=2, progress=False, **fields)
+    tiny = jaxtl.fine_tune(model, data, epochs=2, progress=False, **{name: rate / 1e3 for name, rate in fields.items()})
+    assert tuned.history[-1]["train_loss"] < tiny.history[-1]["train_loss"]
+
+
+def test_a_curve_that_only_rises_suggests_nothing() -> None:
+    factors = np.geomspace(1e-3, 1e3, 7)
+    assert suggestions(factors, [1, 2, 3, 4, 5, 6, 7]) == {}
+    assert suggestions(factors[:2], [2, 1]) == {}
+
+
+def test_the_rules() -> None:
+    factors = np.geomspace(1e-3, 1e3, 7)
+    found = suggestions(factors, [5.0, 4.9, 4.0, 2.0, 1.9, 3.0, 20.0])
+    assert found == pytest.approx({"steepest": 1e-1, "minimum/10": 1.0, "valley": 1e-1})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lowest": 1.0, "highest": 0.1}, "from a lower to a higher rate"),
+        ({"steps": 3}, "at least 10 steps, not 3"),
+        ({"phase": 1}, "has 1 phases, counted from 0; there is none with the number 1"),
+    ],
+)
+def test_ranges_that_are_none(model, data, options: dict, message: str) -> None:
+    with pytest.raises(jaxtl.InputError, match=message):
+        find_rates(model, data, Recipe(), **options)

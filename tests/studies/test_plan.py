@@ -1,0 +1,225 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxtl
+from jaxtl.data.memory import Memory
+from jaxtl.errors import InputError
+from jaxtl.notices import quiet
+from jaxtl.recipe import Recipe, load_recipe
+from jaxtl.studies import measure
+from jaxtl.studies.decide import MOST_EPOCHS, SHORTEST, Measured, decide
+from jaxtl.studies.measure import Probes, probe_stages
+from jaxtl.studies.plan import duration, parse_budget, plan
+from jaxtl.train.features import Features
+
+STAGES = ("stem", "layer1", "layer2", "layer3")
+RISING = Probes(dict(zip(STAGES, (0.4, 0.6, 0.75, 0.88), strict=True)), 500, {"as they are": 0.88, "turned": 0.5})
+
+
+def measured(**changes):
+    """Data such as flower photographs on a CPU: one step of an image is 0.1 s in full, 0.05 s for the last stage."""
+    usual = Measured(
+        classes=5,
+        images=2934,
+        val_images=736,
+        imbalance=1.4,
+        stages=STAGES,
+        domain="near",
+        distance=0.17,
+        probes=RISING,
+        forward=0.03,
+        step=lambda depth: 0.03 + 0.02 * depth,
+    )
+    return dataclasses.replace(usual, **changes)
+
+
+def recipe_of(decided):
+    """The recipe of the decided fields: every one of them has to hold."""
+    return Recipe.from_keywords(data={"source": "folder:x"}, **decided.fields)
+
+
+def choice(decided, subject):
+    (found,) = [decision for decision in decided.decisions if decision.subject == subject]
+    return found
+
+
+def test_enough_images_train_everything_though_the_rule_says_the_last_stage():
+    decided = decide(measured())
+    recipe = recipe_of(decided)
+    assert recipe.groups == {"head": "fast", "*": "slow"}
+    assert recipe.optimizer["fast"].lr == 10 * recipe.optimizer["slow"].lr == pytest.approx(2e-3)
+    assert (recipe.epochs, recipe.schedule.name, recipe.data.augment) == (5, "one_cycle", "light")
+    frozen = choice(decided, "what trains")
+    assert frozen.overrules
+    assert "layer3 and the head train" in str(frozen)
+    assert "12.0%" in str(frozen)
+    assert decided.seconds == pytest.approx(5 * (2934 * 0.11 + 736 * 0.03))
+
+
+@pytest.mark.parametrize(
+    ("budget", "trained", "epochs"),
+    [
+        (10_000, set(), 10),  # 900 steps; more would be of no use
+        (2_000, set(), 5),
+        (1_000, {"layer2", "layer3"}, 4),  # everything takes 345 s an epoch: not three times
+        (600, {"layer3"}, 3),
+    ],
+)
+def test_the_budget_decides_how_much_trains(budget, trained, epochs):
+    decided = decide(measured(), budget)
+    recipe = recipe_of(decided)
+    assert {part for part in recipe.groups if part in STAGES} == trained
+    assert (recipe.groups["*"] == "frozen") == bool(trained)
+    assert recipe.epochs == epochs
+    assert decided.seconds <= budget
+    if trained:
+        assert "budget" in choice(decided, "what trains").reason
+
+
+def test_a_budget_for_nothing_else_fits_the_head_alone():
+    decided = decide(measured(), budget=100)
+    assert decided.fields == {"strategy": "linear-probe", "data.augment": "none"}
+    assert f"does not hold {SHORTEST}" in choice(decided, "what trains").reason
+    assert recipe_of(decided).strategy == "linear-probe"
+
+
+def test_few_images_and_good_probes_leave_the_body_alone():
+    few = decide(measured(images=244, classes=2))
+    assert few.fields["strategy"] == "linear-probe"
+    assert "244 training images" in choice(few, "what trains").reason
+    good = Probes({"stem": 0.7, "layer3": 0.997}, 500)
+    assert decide(measured(probes=good, stages=("stem", "layer3"))).fields["strategy"] == "linear-probe"
+    assert not choice(decide(measured(images=100, classes=5)), "what trains").overrules  # the rule says so, too
+
+
+def test_far_images_train_everything_by_depth_and_turn_where_there_is_no_up():
+    views = {"as they are": 0.87, "mirrored": 0.87, "turned": 0.86}
+    far = measured(classes=10, images=1600, domain="far", distance=0.6, probes=dataclasses.replace(RISING, views=views))
+    decided = decide(far)
+    recipe = recipe_of(decided)
+    assert recipe.groups == {"head": "fast", "layer2": "slow", "layer3": "slow", "*": "early"}
+    rates = [recipe.optimizer[group].lr for group in ("early", "slow", "fast")]
+    assert rates == sorted(rates)
+    assert recipe.data.augment.rotate == 90
+    assert "86% turned" in choice(decided, "augmentation").reason
+    glyphs = decide(dataclasses.replace(far, glyphs=True))
+    assert recipe_of(glyphs).data.augment == "glyph"
+
+
+def test_falling_probes_say_where_transfer_ends():
+    probes = Probes(dict(zip(STAGES, (0.5, 0.8, 0.7, 0.6), strict=True)), 500)
+    decided = decide(measured(probes=probes))
+    assert "falls behind layer1 (80.0%, then 60.0%)" in choice(decided, "what trains").reason
+    assert recipe_of(decided).groups["*"] != "frozen"
+
+
+def test_millions_of_far_images_start_from_scratch():
+    decided = decide(measured(images=2_000_000, domain="far", distance=1.0))
+    assert recipe_of(decided).strategy == "scratch"
+    assert decided.fields["epochs"] == MOST_EPOCHS
+
+
+def test_unequal_classes_are_weighted():
+    assert recipe_of(decide(measured(imbalance=8))).class_weights == "balanced"
+    assert recipe_of(decide(measured())).class_weights is None
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("10min", 600), ("90s", 90), ("2h", 7200), (" 0.5 H", 1800)])
+def test_budgets(text, seconds):
+    assert parse_budget(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "10", "min", "-5min", "0s", "10 parsecs", "1e3s"])
+def test_what_is_no_budget(text):
+    with pytest.raises(InputError, match="no budget"):
+        parse_budget(text)
+
+
+def test_durations():
+    assert [duration(seconds) for seconds in (99, 101, 5399, 5401)] == ["99 s", "2 min", "90 min", "1.5 h"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Red and blue squares, dark at the top: 24 a class to train on, 4 to validate on, 16 pixels."""
+    root = tmp_path_factory.mktemp("squares")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 24), ("val", 4)):
+        for name, channel in (("blue", 2), ("red", 0)):
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 60, (16, 16, 3), dtype=np.uint8)
+                pixels[8:, :, channel] += 150
+                Image.fromarray(pixels).save(root / split / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def planned(folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("plans") / "new" / "squares.yaml"
+    return plan(
+        f"folder:{folder}",
+        "cifar_resnet20",
+        weights=None,
+        budget=60,
+        output=path,
+        size=16,
+        crop_pct=1.0,
+        progress=False,
+    )
+
+
+def test_a_plan_writes_a_recipe_that_runs_as_written(planned, tmp_path):
+    text = planned.path.read_text()
+    assert text.startswith("# Planned for folder:")
+    assert all(decision.subject in text for decision in planned.decisions)
+    recipe = load_recipe(planned.path)
+    assert recipe == planned.recipe
+    assert recipe.output.startswith("runs/squares")
+    from jaxtl.train.run import train
+
+    with quiet():
+        result = train(recipe.replace(output=str(tmp_path / "run")))
+    assert result.best["val_accuracy"] > 0.9
+
+
+def test_the_report_shows_what_was_measured(planned):
+    report = str(planned)
+    for word in ("48 training", "layer3", "overall", "linear probes", "decisions", planned.command):
+        assert word in report
+    assert max(map(len, report.splitlines())) < 250
+    assert planned.command == f"jaxtl train {planned.path}"
+
+
+def test_probes_use_training_images_alone_and_see_what_a_view_changes(folder, monkeypatch):
+    model = jaxtl.load("cifar_resnet20", weights=None, num_classes=2)
+    model = model.replace(preprocess=model.preprocess.replace(size=16, crop_pct=1.0))
+    data = jaxtl.open_data(f"folder:{folder}", model)
+    opened = set()
+    whole = Memory.__call__
+    monkeypatch.setattr(Memory, "__call__", lambda self, index: opened.add(id(self)) or whole(self, index))
+
+    def seen(model, data, split="train", *, stages=None, batch_size=64):
+        assert split == "train"
+        top = np.array([np.asarray(data.train[i][0])[:8].mean() for i in range(len(data.train))], np.float32)
+        red = np.array([np.asarray(data.train[i][0])[..., 0].mean() for i in range(len(data.train))], np.float32)
+        known = np.stack([red * (top < 60), np.ones_like(red)], axis=1)
+        noise = np.random.default_rng(0).standard_normal((len(red), 2)).astype(np.float32)
+        return Features({stage: known if stage == "layer3" else noise for stage in stages}, data.train.labels)
+
+    monkeypatch.setattr(measure, "extract", seen)
+    found = probe_stages(model, data, most=48)
+    assert found.images == 48
+    assert found.stages["layer3"] == 1.0
+    assert found.stages["stem"] < 0.8
+    assert found.transferable == "layer3"
+    assert found.views["as they are"] == found.views["mirrored"] == 1.0
+    assert found.views["turned"] < 0.8
+
+
+def test_a_negative_budget_is_refused(folder):
+    with pytest.raises(InputError, match="above 0"):
+        plan(f"folder:{folder}", "cifar_resnet20", weights=None, budget=-1)
