@@ -10,13 +10,20 @@ from jaxtl.recipe import load_recipe
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def test_the_recipe_shown_is_one(tmp_path: Path) -> None:
-    (shown,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "recipes.md").read_text(), re.DOTALL)
+def test_the_overrides_shown_fit_the_recipe_shown(tmp_path: Path) -> None:
+    shown = re.findall(r"```yaml\n(.*?)```", (DOCS / "recipes.md").read_text(), re.DOTALL)[0]
     (tmp_path / "photos.yaml").write_text(shown)
     changes = re.search(r"^jaxtl train photos.yaml (\S+=.*)$", (DOCS / "recipes.md").read_text(), re.MULTILINE)
     recipe = load_recipe(tmp_path / "photos.yaml", changes[1].split())
     assert recipe.epochs == 10
     assert recipe.optimizer["fast"].lr == 3e-4
+
+
+@pytest.mark.parametrize("page", ["recipes.md", "strategies.md"])
+def test_recipes_shown_are_recipes(page: str, tmp_path: Path) -> None:
+    for shown in re.findall(r"```yaml\n(.*?)```", (DOCS / page).read_text(), re.DOTALL):
+        (tmp_path / "shown.yaml").write_text(shown)
+        load_recipe(tmp_path / "shown.yaml")
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)

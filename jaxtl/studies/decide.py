@@ -131,7 +131,7 @@ def _depth(found: Measured, rule: Rule) -> tuple[int, str]:
         )
     return len(found.stages), (
         f"the probes rise up to {end} ({probes.stages[end]:.1%}): the features transfer, and {error} that only the "
-        f"body can take away; {found.images} images are enough to move it at low rates"
+        f"body can take away; {found.images} images are enough to move it"
     )
 
 

@@ -20,8 +20,11 @@ NEAR_BITS = 4
 """Two images whose hashes differ in so many of 64 bits at most count as near duplicates."""
 FLAT_LEVELS = 3.0
 """Images with less contrast than this, in levels of 256, have no hash: their bits would be noise."""
+SMALLEST = 16
+"""Images below so many pixels on a side have no hash: too many of them look alike."""
 _THUMBNAIL = (9, 8)
-_LIKE = 0.3  # thumbnails differ on average by at most so much of their contrast
+_FINE = (32, 32)
+_ALIKE = 0.95  # correlation of finer thumbnails that makes a pair of near hashes a pair of near duplicates
 _ROWS = 512
 _SHOWN = 3
 
@@ -39,7 +42,7 @@ class Look:
         grey: share of images without colour, RGB with three equal channels included.
         near_duplicates: (training image, validation image) that look the same; they make an accuracy too high.
         contradictions: training images with the same pixels and different classes.
-        flat: images with too little contrast for a comparison.
+        flat: images too small or with too little contrast for a comparison.
         seconds: what the look took.
     """
 
@@ -109,7 +112,7 @@ class Look:
         else:
             yield "no near duplicates across training and validation"
         if self.flat:
-            yield f"{self.flat} images have too little contrast to be compared"
+            yield f"{self.flat} images are too small or too flat to be compared"
         if self.contradictions:
             yield (
                 f"{len(self.contradictions)} times the same training image has different classes: "
@@ -126,6 +129,7 @@ class _Seen:
     grey: list[bool] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
     thumbnails: list[np.ndarray] = field(default_factory=list)
+    fine: list[np.ndarray] = field(default_factory=list)
 
 
 def look(data: Data, *, most: int = 5000, seed: int = 0, seconds: float = 25.0, progress: bool = True) -> Look:
@@ -223,7 +227,9 @@ def _open(source: Source, what: str, most: int, seed: int, seconds: float, progr
             seen.digests.append(
                 hashlib.blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=16).digest()
             )
-            seen.thumbnails.append(np.asarray(image.convert("L").resize(_THUMBNAIL, Image.Resampling.BOX)))
+            grey = image.convert("L")
+            seen.thumbnails.append(np.asarray(grey.resize(_THUMBNAIL, Image.Resampling.BOX)))
+            seen.fine.append(np.asarray(grey.resize(_FINE, Image.Resampling.BOX)))
             if time.perf_counter() > until:
                 break
     return seen
@@ -241,17 +247,23 @@ def _is_grey(pixels: np.ndarray) -> bool:
 
 def _near_duplicates(data: Data, train: _Seen, val: _Seen) -> tuple[tuple[tuple[str, str], ...], int]:
     """Pairs of names that look the same, and how many images could not be compared."""
-    ours, theirs = np.array(train.thumbnails), np.array(val.thumbnails)
-    left, right = (np.flatnonzero(part.std(axis=(1, 2)) >= FLAT_LEVELS) for part in (ours, theirs))
-    pairs = pairs_within(difference_hash(ours[left]), difference_hash(theirs[right]))
-    first, second = left[pairs[:, 0]], right[pairs[:, 1]]
-    apart = np.abs(ours[first].astype(int) - theirs[second].astype(int)).mean(axis=(1, 2))
-    alike = apart <= _LIKE * ours[first].std(axis=(1, 2))
+    left, right = _comparable(train), _comparable(val)
+    if not len(left) or not len(right):
+        return (), len(train.indices) + len(val.indices) - len(left) - len(right)
+    ours, theirs = (difference_hash(np.array(part.thumbnails)[at]) for part, at in ((train, left), (val, right)))
+    pairs = ((left[i], right[j]) for i, j in pairs_within(ours, theirs))
     names = [
         (data.train.names[train.indices[i]], data.val.names[val.indices[j]])
-        for i, j in zip(first[alike], second[alike], strict=True)
+        for i, j in pairs
+        if np.corrcoef(train.fine[i].ravel(), val.fine[j].ravel())[0, 1] >= _ALIKE
     ]
-    return tuple(sorted(names)), len(ours) + len(theirs) - len(left) - len(right)
+    return tuple(sorted(names)), len(train.indices) + len(val.indices) - len(left) - len(right)
+
+
+def _comparable(seen: _Seen) -> np.ndarray:
+    """Places of the images that are large enough and have contrast."""
+    large = np.array(seen.sizes).min(axis=1) >= SMALLEST
+    return np.flatnonzero(large & (np.array(seen.thumbnails).std(axis=(1, 2)) >= FLAT_LEVELS))
 
 
 def _contradictions(source: Source, seen: _Seen) -> tuple[tuple[str, ...], ...]:

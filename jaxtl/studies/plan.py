@@ -31,6 +31,7 @@ _UNITS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
 _GRID = 32  # pixels: what most networks divide their input by
 _WIDTH = 110
 _PART_FOR_PROBES = 0.1
+_FOR_DISTANCE = 128  # images
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,10 @@ class Plan:
         return _comments([*head, "", self.command]) + self.recipe.to_yaml()
 
     def __str__(self) -> str:
-        parts = [str(self.look), _table("distance from the pretraining's images", self._distances())]
+        parts = [
+            "\n".join(map(_wrapped, str(self.look).splitlines())),
+            _table("distance from the pretraining's images", self._distances()),
+        ]
         parts += [_table("linear probes on frozen features, held-out training images", self._accuracies())]
         decisions = ["decisions", *(_wrapped(f"- {decision}") for decision in self.decisions)]
         took = f"planning took {duration(self.measured)}; the run should take about {duration(self.seconds)}"
@@ -137,6 +141,8 @@ def plan(
         seen = look(data, seed=seed, progress=progress)
         decisions: list[Decision] = []
         sizes: dict[int, float] = {}
+        doing("measuring the distance from the pretraining's images")
+        distance = _distance(model, data)
         if size is None and _smallest(model, seen) < min(model.preprocess.size):
             doing("comparing input sizes")
             preprocess, sizes, decision = _size(model, data, seen, crop_pct, budget, seed)
@@ -145,8 +151,6 @@ def plan(
             recipe = recipe.replace(data=images)
             prepared = prepare(recipe)
             model, data = prepared.model, prepared.data
-        doing("measuring the distance from the pretraining's images")
-        distance = _distance(model, data)
         doing("fitting linear probes")
         forward = forward_seconds(model, data)
         probes = probe_stages(model, data, most=_affordable(forward, budget, 512), seed=seed)
@@ -243,7 +247,8 @@ def _opened(data: Data, preprocess: Preprocess) -> Data:
 
 
 def _distance(model: Model, data: Data) -> Distance | None:
-    return domain_distance(model, data, most=256) if model.graph.batch_norms else None
+    """At the weights' own size, where none is given: what other sizes do to the features is no matter of the domain."""
+    return domain_distance(model, data, most=_FOR_DISTANCE) if model.graph.batch_norms else None
 
 
 def _affordable(forward: float, budget: float | None, most: int) -> int:

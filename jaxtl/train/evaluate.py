@@ -42,6 +42,7 @@ def run_evaluation(
     if "accuracy" not in found[0]:
         return {"loss": loss, "count": count}
     correct = sum(metrics["correct"].item() for metrics in found)
+    correct = round(correct) if float(correct).is_integer() else correct
     return {"loss": loss, "accuracy": correct / count, "correct": correct, "count": count}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,8 @@ def fine_tune(
         else:
             if resume:
                 say(f"{output} holds no checkpoint: the run starts at the beginning")
-            loop.start(_fitted(model, data, recipe), measure=recipe.linear_probe or recipe.recalibrate)
+            begun = time.perf_counter() if recipe.linear_probe or recipe.recalibrate else None
+            loop.start(_fitted(model, data, recipe), begun)
         if output is not None:
             write_history(output, loop.history)
         bar = stack.enter_context(Progress(loop.most_steps, loop.steps, recipe.batch_size, progress))

@@ -79,14 +79,15 @@ class Loop:
         optimizer = self._steps.optimizer(phase)
         return TrainState.create(self._model, optimizer, self._recipe.seed, ema=self._recipe.ema is not None)
 
-    def start(self, model: Model, measure: bool) -> None:
-        """Begins with a model's weights; with ``measure`` a record of epoch 0 says how good they are."""
+    def start(self, model: Model, fitted_since: float | None = None) -> None:
+        """Begins with a model's weights. Where something was fitted to the images before, since a time of
+        ``time.perf_counter``, a record of epoch 0 says how good they are."""
         optimizer = self._steps.optimizer(0)
         self.state = TrainState.create(model, optimizer, self._recipe.seed, ema=self._recipe.ema is not None)
-        if measure:
-            begun = time.perf_counter()
+        if fitted_since is not None:
             measured = self._validate()
-            self.history.append({"epoch": 0, "step": 0, "phase": 0, **measured, "seconds": time.perf_counter() - begun})
+            seconds = time.perf_counter() - fitted_since
+            self.history.append({"epoch": 0, "step": 0, "phase": 0, **measured, "seconds": seconds})
 
     def restore(self, checkpoints: Checkpoints) -> None:
         """Continues after the latest checkpoint."""

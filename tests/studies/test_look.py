@@ -72,6 +72,19 @@ def test_flat_images_are_not_taken_for_one_another(folder):
     assert found.near_duplicates == ()
 
 
+def test_small_or_merely_similar_images_are_no_duplicates(folder):
+    for split in ("train", "val"):
+        put(folder, split, "cat", 400, picture(50).resize((12, 12)))
+    one = np.asarray(picture(7)).copy()
+    put(folder, "train", "dog", 401, Image.fromarray(one))
+    one[::2, ::2] = np.random.default_rng(0).integers(0, 256, one[::2, ::2].shape)  # same outline, other details
+    put(folder, "val", "dog", 401, Image.fromarray(one))
+    found = looked(folder)
+    assert found.flat == 2
+    assert "too small or too flat" in str(found)
+    assert found.near_duplicates == ()
+
+
 def test_finds_equal_pixels_with_different_classes(folder):
     put(folder, "train", "dog", 300, picture(1))
     put(folder, "train", "cat", 301, picture(2))  # twice in the same class contradicts nothing

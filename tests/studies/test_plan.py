@@ -5,7 +5,6 @@ import pytest
 from PIL import Image
 
 import jaxtl
-from jaxtl.data.memory import Memory
 from jaxtl.errors import InputError
 from jaxtl.notices import quiet
 from jaxtl.recipe import Recipe, load_recipe
@@ -172,7 +171,7 @@ def planned(folder, tmp_path_factory):
     )
 
 
-def test_a_plan_writes_a_recipe_that_runs_as_written(planned, tmp_path):
+def test_a_plan_writes_a_recipe_that_runs_as_written(planned):
     text = planned.path.read_text()
     assert text.startswith("# Planned for folder:")
     assert all(decision.subject in text for decision in planned.decisions)
@@ -182,7 +181,7 @@ def test_a_plan_writes_a_recipe_that_runs_as_written(planned, tmp_path):
     from jaxtl.train.run import train
 
     with quiet():
-        result = train(recipe.replace(output=str(tmp_path / "run")))
+        result = train(recipe.replace(output=None))
     assert result.best["val_accuracy"] > 0.9
 
 
@@ -190,28 +189,26 @@ def test_the_report_shows_what_was_measured(planned):
     report = str(planned)
     for word in ("48 training", "layer3", "overall", "linear probes", "decisions", planned.command):
         assert word in report
-    assert max(map(len, report.splitlines())) < 250
+    assert all(len(line) <= 120 for line in report.splitlines() if line != planned.command)
     assert planned.command == f"jaxtl train {planned.path}"
 
 
 def test_probes_use_training_images_alone_and_see_what_a_view_changes(folder, monkeypatch):
     model = jaxtl.load("cifar_resnet20", weights=None, num_classes=2)
     model = model.replace(preprocess=model.preprocess.replace(size=16, crop_pct=1.0))
-    data = jaxtl.open_data(f"folder:{folder}", model)
-    opened = set()
-    whole = Memory.__call__
-    monkeypatch.setattr(Memory, "__call__", lambda self, index: opened.add(id(self)) or whole(self, index))
+    images = jaxtl.open_data(f"folder:{folder}", model)
 
     def seen(model, data, split="train", *, stages=None, batch_size=64):
         assert split == "train"
+        assert not set(data.train.names) & set(images.val.names)
         top = np.array([np.asarray(data.train[i][0])[:8].mean() for i in range(len(data.train))], np.float32)
         red = np.array([np.asarray(data.train[i][0])[..., 0].mean() for i in range(len(data.train))], np.float32)
-        known = np.stack([red * (top < 60), np.ones_like(red)], axis=1)
+        known = np.stack([red * (top < 45), np.ones_like(red)], axis=1)
         noise = np.random.default_rng(0).standard_normal((len(red), 2)).astype(np.float32)
         return Features({stage: known if stage == "layer3" else noise for stage in stages}, data.train.labels)
 
     monkeypatch.setattr(measure, "extract", seen)
-    found = probe_stages(model, data, most=48)
+    found = probe_stages(model, images, most=48)
     assert found.images == 48
     assert found.stages["layer3"] == 1.0
     assert found.stages["stem"] < 0.8
