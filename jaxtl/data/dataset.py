@@ -162,6 +162,8 @@ class Data:
         return f"Data({self.describe()})"
 
     def _class_counts(self) -> str:
+        if self.train.labels.ndim > 1 or not np.issubdtype(self.train.labels.dtype, np.integer):
+            return ", ".join(self.classes[:_CLASSES_SHOWN]) + (", ..." if len(self.classes) > _CLASSES_SHOWN else "")
         train, val = counts(self.train.labels, self.classes), counts(self.val.labels, self.classes)
         if len(self.classes) > _CLASSES_SHOWN:
             return f"{min(train.values())}-{max(train.values())} train images in each"

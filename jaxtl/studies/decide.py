@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxtl.recipe import FROZEN
 from jaxtl.studies.measure import Probes
-from jaxtl.studies.rules import WITHOUT_UP, Domain, Rule, rule_for
+from jaxtl.studies.rules import Domain, Rule, rule_for
 
 FEW = 500
 """Training images in all below which the body stays as it is: less than 20 steps an epoch move it by chance."""
@@ -21,7 +21,7 @@ BATCH = 32
 SIZE_GAIN = 0.015
 """Accuracy of the probe that twice the input's side has to bring, for its four times longer steps."""
 KEPT = 0.97
-"""Part of its accuracy that a probe has to keep for a view of the images to be worth training on."""
+"""Part of its accuracy that a probe keeps for a view of the images that leaves the classes what they are."""
 
 
 @dataclass(frozen=True)
@@ -206,17 +206,17 @@ def _batch_norm(found: Measured, depth: int, decisions: list[Decision]) -> dict[
     return {"batch_norm": "follow"}
 
 
-def _augment(found: Measured, decisions: list[Decision]) -> Any:
+def _augment(found: Measured, decisions: list[Decision]) -> str:
     views = found.probes.views
     plain, mirrored, turned = (views.get(name, 0.0) for name in ("as they are", "mirrored", "turned"))
     numbers = f"the probe is right on {plain:.0%} of images as they are, {mirrored:.0%} mirrored, {turned:.0%} turned"
     if found.glyphs or (plain and mirrored < KEPT * plain - found.probes.error and found.domain == "far"):
         decisions.append(Decision("augmentation", "glyph (no flips)", f"mirroring changes what is seen: {numbers}"))
         return "glyph"
+    reason = f"mirroring leaves the classes what they are: {numbers}"
     if plain and turned >= KEPT * plain:
-        decisions.append(Decision("augmentation", "crops, flips and turns", f"there is no up: {numbers}"))
-        return {"scale": list(WITHOUT_UP.scale or (0.5, 1.0)), "flip": WITHOUT_UP.flip, "rotate": WITHOUT_UP.rotate}
-    decisions.append(Decision("augmentation", "light (crops and flips)", f"the images have an up: {numbers}"))
+        reason += "; there is no up, so a run of many epochs may turn images as well (data.augment.rotate)"
+    decisions.append(Decision("augmentation", "light (crops and flips)", reason))
     return "light"
 
 

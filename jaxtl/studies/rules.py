@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from jaxtl.errors import InputError, nearest
-from jaxtl.recipe import Augment
 from jaxtl.recipe.training import StrategyName
 
 Domain = Literal["near", "medium", "far"]
@@ -28,7 +27,7 @@ class Rule:
         strategy: the recipe's word for it.
         stages: how many of the body's last stages train; None: all.
         rates: learning rates of AdamW: "early", "body" and "head", as far as they train.
-        augment: a recipe's word, or ranges.
+        augment: a recipe's word.
         reason: in plain words.
     """
 
@@ -38,16 +37,13 @@ class Rule:
     strategy: StrategyName
     stages: int | None
     rates: Mapping[str, float]
-    augment: Literal["none", "light"] | Augment
+    augment: Literal["none", "light"]
     reason: str
 
 
 def _rates(**rates: float) -> Mapping[str, float]:
     return MappingProxyType(rates)
 
-
-WITHOUT_UP = Augment(scale=(0.5, 1.0), flip=0.5, rotate=90.0)
-"""For images from above or through a microscope, which have no up: crops, flips and any rotation."""
 
 RULES = (
     Rule(
@@ -67,7 +63,7 @@ RULES = (
         "layerwise",
         None,
         _rates(early=1e-5, body=1e-4, head=1e-3),
-        WITHOUT_UP,
+        "light",
         "far from the pretraining's images even early stages have to move, the earliest least",
     ),
     Rule(

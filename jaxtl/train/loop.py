@@ -80,8 +80,13 @@ class Loop:
         return TrainState.create(self._model, optimizer, self._recipe.seed, ema=self._recipe.ema is not None)
 
     def start(self, model: Model, fitted_since: float | None = None) -> None:
-        """Begins with a model's weights. Where something was fitted to the images before, since a time of
-        ``time.perf_counter``, a record of epoch 0 says how good they are."""
+        """Begins with a model's weights.
+
+        Args:
+            model: with these weights.
+            fitted_since: the time (``time.perf_counter``) at which fitting them to the images began, where something
+                was fitted; a record of epoch 0 then says how good they are.
+        """
         optimizer = self._steps.optimizer(0)
         self.state = TrainState.create(model, optimizer, self._recipe.seed, ema=self._recipe.ema is not None)
         if fitted_since is not None:

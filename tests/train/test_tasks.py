@@ -1,0 +1,81 @@
+"""Runs whose answers are not one class an image: several answers, and numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import jaxtl
+from jaxtl.data.augment import preset
+from jaxtl.data.dataset import Data
+from jaxtl.data.digits import load_digits
+from jaxtl.data.sources import Subset
+from jaxtl.recipe import Recipe
+
+
+class _Relabelled:
+    """Digits with other answers."""
+
+    def __init__(self, source: Subset, labels: np.ndarray):
+        self._source, self.labels, self.names = source, labels, source.names
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int):
+        return self._source[index][0], self.labels[index]
+
+    def identity(self, index: int) -> str:
+        return self._source.identity(index)
+
+
+def _data(model, classes: tuple[str, ...], answers) -> Data:
+    digits = load_digits()
+    parts = [Subset(digits, range(64)), Subset(digits, range(64, 96))]
+    train, val = (_Relabelled(part, answers(part.labels)) for part in parts)
+    return Data(
+        name="digits",
+        classes=classes,
+        train=train,
+        val=val,
+        preprocess=model.preprocess,
+        augment=preset("none"),
+        split="by hand",
+    )
+
+
+def _model(outputs: int) -> jaxtl.Model:
+    model = jaxtl.load("cifar_resnet20.letters", num_classes=outputs, until="layer1")
+    return model.replace(preprocess=model.preprocess.replace(size=8))
+
+
+def test_several_answers_an_image() -> None:
+    model = _model(2)
+    data = _data(model, ("even", "below five"), lambda y: np.stack([y % 2 == 0, y < 5], 1).astype(np.float32))
+    recipe = Recipe.from_keywords(loss={"name": "sigmoid"}, epochs=6, class_weights=(1.0, 2.0), mixup=0.1)
+    result = jaxtl.fine_tune(
+        model, data, recipe, **{"optimizer.slow.lr": 1e-3, "optimizer.fast.lr": 1e-2}, progress=False
+    )
+    assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
+    assert 0.5 < result.best["val_accuracy"] <= 1
+
+
+def test_numbers(tmp_path) -> None:
+    model = _model(1)
+    data = _data(model, ("digit",), lambda y: ((y - 4.5) / 3).astype(np.float32)[:, None])
+    recipe = Recipe.from_keywords(loss={"name": "mse"}, epochs=6, output=str(tmp_path / "run"))
+    result = jaxtl.fine_tune(
+        model, data, recipe, **{"optimizer.slow.lr": 1e-3, "optimizer.fast.lr": 1e-2}, progress=False
+    )
+    losses = [record["val_loss"] for record in result.history]
+    assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
+    assert result.best["val_loss"] == min(losses)
+    assert not any("accuracy" in name for record in result.history for name in record)
+    assert jaxtl.load(tmp_path / "run" / "best").classes == ("digit",)
+
+
+def test_answers_that_do_not_fit_the_loss_are_refused() -> None:
+    model = _model(2)
+    data = _data(model, ("even", "odd"), lambda y: (y % 2).astype(np.int32))
+    with pytest.raises(jaxtl.InputError, match="sigmoid"):
+        jaxtl.fine_tune(model, data, Recipe.from_keywords(loss={"name": "sigmoid"}), progress=False)
