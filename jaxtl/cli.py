@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -114,11 +115,18 @@ def explain(config: Config, overrides: Overrides = None) -> None:
     from jaxtl.train.run import prepare
 
     prepared = prepare(recipe)
+    if recipe.recalibrate:
+        typer.echo("before training: the statistics of all BatchNorms are taken from the training images")
+    if prepared.recipe.linear_probe:
+        typer.echo("before training: the head is fitted to the features by logistic regression")
     phases = prepared.recipe.all_phases
     for number, (phase, optimizer) in enumerate(zip(phases, prepared.optimizers, strict=True), 1):
+        explanation = jaxtl.explain(prepared.model, optimizer, batch_norm=recipe.batch_norm)
         if len(phases) > 1:
             typer.echo(f"phase {number} of {len(phases)}: {phase.epochs} epoch{'s' * (phase.epochs != 1)}")
-        typer.echo(jaxtl.explain(prepared.model, optimizer, batch_norm=recipe.batch_norm))
+        if number < len(phases):
+            explanation = replace(explanation, notes=())
+        typer.echo(explanation)
 
 
 @app.command()
@@ -157,8 +165,9 @@ def eval_(
 ) -> None:
     """Measure a model's accuracy on validation images."""
     network = jaxtl.load(model, weights=weights or "default")
-    preprocess = network.preprocess if size is None else network.preprocess.replace(size=(size, size))
-    images = jaxtl.open_data(data, preprocess, val_fraction=val_fraction, seed=seed)
+    if size is not None:
+        network = network.replace(preprocess=network.preprocess.replace(size=(size, size)))
+    images = jaxtl.open_data(data, network.preprocess, val_fraction=val_fraction, seed=seed)
     measured = jaxtl.evaluate(network, images, batch_size=batch_size, split="val")
     correct = round(measured["accuracy"] * measured["count"])
     typer.echo(

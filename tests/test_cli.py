@@ -178,9 +178,10 @@ def test_eval_tells_accuracy_and_count(part, capsys):
 
     def load(name, weights):
         given.update(name=name, weights=weights)
-        return SimpleNamespace(preprocess=PREPROCESS)
+        return SimpleNamespace(preprocess=PREPROCESS, replace=lambda preprocess: SimpleNamespace(preprocess=preprocess))
 
     def evaluate(model, data, batch_size, split):
+        assert model.preprocess == data.preprocess
         given.update(size=data.preprocess.size, batch_size=batch_size, split=split)
         return {"loss": 0.3141, "accuracy": 672 / 736, "count": 736}
 
