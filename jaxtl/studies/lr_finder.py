@@ -95,7 +95,7 @@ def find_rates(
     >>> data = jaxtl.open_data("digits", model)
     >>> found = find_rates(model, data, Recipe(batch_size=16), steps=10)
     >>> found.rates, len(found.factors) == len(found.losses) <= 10
-    ({'slow': 0.0001, 'fast': 0.001}, True)
+    ({'fast': 0.001, 'slow': 0.0001}, True)
     """
     if not (0 < lowest < highest and math.isfinite(highest)):
         raise InputError(f"a range test goes from a lower to a higher rate above 0, not from {lowest:g} to {highest:g}")
