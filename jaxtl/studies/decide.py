@@ -18,6 +18,8 @@ NOISE = 2.0
 STEPS, MOST_STEPS = 450, 900
 LEAST_EPOCHS, MOST_EPOCHS, SHORTEST = 5, 30, 3
 BATCH = 32
+BODY_RATE = 1e-4
+"""The rule of thumb's for any body that trains, where its row would not train it."""
 SIZE_GAIN = 0.015
 """Accuracy of the probe that twice the input's side has to bring, for its four times longer steps."""
 KEPT = 0.97
@@ -49,7 +51,8 @@ class Measured:
         probes: on frozen features.
         forward: seconds an image of an evaluation pass.
         step: seconds an image of a training step by the number of last body stages that train; it may measure.
-        upright: whether the source is known to be letters or digits.
+        imbalance: images of the largest class over those of the smallest.
+        glyphs: whether the source is known to be letters or digits.
     """
 
     classes: int
@@ -169,10 +172,11 @@ def _trained(depth: int, found: Measured) -> str:
 
 
 def _groups(found: Measured, depth: int, rule: Rule, decisions: list[Decision]) -> dict[str, Any]:
-    body, head = 2 * rule.rates["body"], 2 * rule.rates["head"]
+    usual_body, usual_head = rule.rates.get("body", BODY_RATE), rule.rates["head"]
+    body, head = 2 * usual_body, 2 * usual_head
     rates = {"slow": body, "fast": head}
     why = (
-        f"the rule of thumb's {rule.rates['body']:g} and {rule.rates['head']:g} twice over, since one cycle runs at "
+        f"the rule of thumb's {usual_body:g} and {usual_head:g} twice over, since one cycle runs at "
         "half its peak on average"
     )
     everything = depth >= len(found.stages)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ import numpy as np
 
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
-from jaxtl.files import make_folder
+from jaxtl.files import write_whole
 from jaxtl.model import Model
 from jaxtl.notices import quiet
 from jaxtl.recipe import Recipe
@@ -146,10 +145,7 @@ def folder_name(name: str) -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a file that is there whole or not at all."""
-    make_folder(path.parent)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
 def percent(part: float) -> str:

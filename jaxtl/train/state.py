@@ -13,7 +13,7 @@ import optax
 
 from jaxtl.errors import InputError
 from jaxtl.finetune.labels import FROZEN
-from jaxtl.finetune.optimizer import Optimizer, groups_in
+from jaxtl.finetune.optimizer import Optimizer, bound_to, groups_in
 from jaxtl.finetune.phases import carried
 from jaxtl.model import Model
 from jaxtl.trees import Tree, combine, flatten, partition, unflatten
@@ -66,7 +66,7 @@ class TrainState:
         >>> list(state.params), "fc" in state.frozen
         (['fc'], False)
         """
-        optimizer = optimizer.bind(model.graph) if isinstance(optimizer, Optimizer) else optimizer
+        optimizer = bound_to(optimizer, model)
         groups = groups_in(optimizer, model)
         if all(group == FROZEN for group in groups.values()):
             raise InputError("the label function freezes every parameter; give at least one path another group")
@@ -91,7 +91,7 @@ class TrainState:
         Raises:
             InputError: labels and transforms that do not fit together.
         """
-        optimizer = optimizer.bind(model.graph)
+        optimizer = bound_to(optimizer, model)
         groups = groups_in(optimizer, model)
         settled = self.frozen
         if self.average:

@@ -12,7 +12,7 @@ import optax
 from jaxtl.data.preprocess import normalise
 from jaxtl.errors import InputError
 from jaxtl.finetune.batch_norm import modes_of
-from jaxtl.finetune.optimizer import Optimizer, groups_in
+from jaxtl.finetune.optimizer import Optimizer, bound_to, groups_in
 from jaxtl.model import Model
 from jaxtl.models.graph import Graph, Modes
 from jaxtl.recipe.training import BatchNormPolicy, Softmax
@@ -74,7 +74,7 @@ def make_train_step(
     (1, ['accuracy', 'finite', 'loss'])
     """
     groups = groups_in(optimizer, model)
-    bound = optimizer.bind(model.graph)
+    bound = bound_to(optimizer, model)
     modes = modes_of(model.graph, groups, batch_norm)
     task = as_task(loss, label_smoothing)
     classes = model.num_classes

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from jaxtl.errors import InputError
-from jaxtl.files import make_folder
+from jaxtl.files import make_folder, write_whole
 from jaxtl.model import Model
 from jaxtl.pretrained.save import save
 from jaxtl.recipe import Recipe
@@ -30,12 +29,12 @@ def checkpoint_folder(output: Path, resume: bool) -> Path:
 
 def write_recipe(output: Path, recipe: Recipe) -> None:
     """``recipe.yaml``: the whole recipe, defaults included."""
-    _write(output / "recipe.yaml", recipe.to_yaml())
+    write_whole(output / "recipe.yaml", recipe.to_yaml())
 
 
 def write_history(output: Path, history: Records) -> None:
     """``history.jsonl``: one record a line."""
-    _write(output / "history.jsonl", "".join(json.dumps(record) + "\n" for record in history))
+    write_whole(output / "history.jsonl", "".join(json.dumps(record) + "\n" for record in history))
 
 
 def write_results(output: Path, recipe: Recipe, history: Records, tuned: Model, best: tuple[Model, Any] | None) -> None:
@@ -48,10 +47,3 @@ def write_results(output: Path, recipe: Recipe, history: Records, tuned: Model, 
         model, record = best
         save(model, output / "best", training={"recipe": training, "result": record})
     plot_history(history, output / "curves.png")
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)

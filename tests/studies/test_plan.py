@@ -111,6 +111,12 @@ def test_far_images_train_everything_by_depth():
     assert recipe_of(glyphs).data.augment == "glyph"
 
 
+def test_many_classes_of_few_images_have_a_rate_for_the_body():
+    """The rule for under 100 images a class names none."""
+    decided = decide(measured(classes=20, images=1000))
+    assert recipe_of(decided).optimizer["slow"].lr == pytest.approx(2e-4)
+
+
 def test_falling_probes_say_where_transfer_ends():
     probes = Probes(dict(zip(STAGES, (0.5, 0.8, 0.7, 0.6), strict=True)), 500)
     decided = decide(measured(probes=probes))

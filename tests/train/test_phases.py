@@ -56,11 +56,6 @@ def run(model, data, tmp_path_factory):
     switches = []
     original = TrainState.advance
 
-    def watched(self, *arguments):
-        after = original(self, *arguments)
-        switches.append((self.replace(), after.replace()))
-        return after
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainState, "advance", lambda *a: _copied(switches, original(*a), a[0]))
         result = jaxtl.fine_tune(model, data, GRADUAL, output=tmp_path_factory.mktemp("runs") / "whole", progress=False)
