@@ -9,8 +9,11 @@ from timm_guest import import_timm
 
 from jaxtl.models import registry
 from jaxtl.models.network import Network
-from jaxtl.pretrained.names import convert
+from jaxtl.pretrained.names import convert, converted
 from jaxtl.trees import flatten, unflatten
+
+_LOOKED_UP = ("token", "pos_embed", "table", "latent")
+"""Parameters that are added to activations, not multiplied with them, so that their number says nothing."""
 
 
 def timm_network(name: str, **options):
@@ -22,16 +25,16 @@ def timm_network(name: str, **options):
         return timm.create_model(name, **options).eval()
 
 
-def randomised(name: str, **options):
-    """timm's network by that name with all its numbers randomised, evaluation mode."""
+def randomised(name: str, size: int = 64, **options):
+    """timm's network by that name with all its numbers randomised, evaluation mode; it takes images of ``size``."""
     network = timm_network(name, **options).to_empty(device="cpu")
     for module in network.modules():
         if hasattr(module, "init_non_persistent_buffers"):
             module.init_non_persistent_buffers()
-    return randomise(network, options.get("in_chans", 3))
+    return randomise(network, options.get("in_chans", 3), size)
 
 
-def randomise(network, channels: int = 3):
+def randomise(network, channels: int = 3, size: int = 64):
     """Gives a torch network random parameters, and statistics around those of its activations.
 
     Statistics made up without looking leave activations that hardly depend on the image, and then a wrong layer hardly
@@ -45,19 +48,26 @@ def randomise(network, channels: int = 3):
         return std * torch.randn(like.shape, generator=generator)
 
     with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.ndim > 1:
+        for name, parameter in network.named_parameters():
+            if parameter.ndim > 1 and name.endswith(_LOOKED_UP):
+                parameter.copy_(normal(parameter, 0.5))
+            elif parameter.ndim > 1:
                 parameter.copy_(normal(parameter, (2 / parameter[0].numel()) ** 0.5))
             else:
                 parameter.copy_(normal(parameter, 0.2))
-        norms = [module for module in network.modules() if hasattr(module, "eps") and hasattr(module, "bias")]
+        norms = [
+            module
+            for module in network.modules()
+            if hasattr(module, "eps") and getattr(module, "weight", None) is not None
+        ]
         for norm in norms:  # the deeper, the smaller the branches: rounding errors must not grow with depth
             norm.weight.add_(0.3).mul_(min(1, 50 / len(norms)) ** 0.75)
-        batch_norms = [norm for norm in norms if hasattr(norm, "running_mean")]
+        batch_norms = [norm for norm in norms if getattr(norm, "running_mean", None) is not None]
         for norm in batch_norms:
             norm.reset_running_stats()
             norm.momentum = 1.0
-        network.train()(torch_images(images(64, channels, batch=8)))
+        if batch_norms:
+            network.train()(torch_images(images(size, channels, batch=8)))
         for norm in batch_norms:
             norm.running_mean += 0.1 * norm.running_var.sqrt() * normal(norm.running_mean, 1)
             norm.running_var *= torch.exp(normal(norm.running_var, 0.1))
@@ -79,6 +89,13 @@ def torch_images(array: np.ndarray):
     import torch
 
     return torch.from_numpy(array.transpose(0, 3, 1, 2).copy())
+
+
+def check_names(reference, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raises unless the leaves at these paths have the names and shapes of a torch network's, which may be abstract."""
+    state = {name: np.broadcast_to(np.float32(0), tuple(leaf.shape)) for name, leaf in reference.state_dict().items()}
+    for _ in converted(state, shapes):
+        return  # all names and shapes are compared before the first array
 
 
 def ported(name: str, reference, **options) -> Network:

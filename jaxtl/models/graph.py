@@ -89,6 +89,10 @@ class Graph:
         """The path prefix of the last layer's parameters."""
         return self.network.head
 
+    def in_head(self, path: str) -> bool:
+        """Whether a parameter belongs to the head."""
+        return any(path == module or path.startswith(f"{module}.") for module in self.network.stage_modules[self.head])
+
     @cached_property
     def blocks(self) -> tuple[str, ...]:
         """The steps that ``depth_of`` counts, stem first, head last.
@@ -191,6 +195,19 @@ class Graph:
         Raises:
             InputError: names that are no stage in front of the head.
         """
+        outputs = self.stage_maps(params, batch_stats, images, stages)
+        return {stage: x.mean(tuple(range(1, x.ndim - 1))) for stage, x in outputs.items()}
+
+    def stage_maps(
+        self, params: Tree, batch_stats: Tree, images: jax.Array, stages: Iterable[str]
+    ) -> dict[str, jax.Array]:
+        """Outputs of body stages in evaluation mode as they are: (B, rows, columns, channels), or (B, tokens, width).
+
+        A pure function; nothing behind the last stage asked for is computed.
+
+        Raises:
+            InputError: names that are no stage in front of the head.
+        """
         body, wanted = self.stages[:-1], set(stages)
         if unknown := sorted(wanted - set(body)):
             raise InputError(
@@ -205,7 +222,7 @@ class Graph:
                 break
             x = network.run_stage(stage, x)
             if stage in wanted:
-                outputs[stage] = x.mean(tuple(range(1, x.ndim - 1)))
+                outputs[stage] = x
         return outputs
 
     def stages_with(

@@ -49,3 +49,30 @@ class FanInUniform:
     def __call__(self, generator: np.random.Generator, shape: Shape) -> np.ndarray:
         bound = 1 / math.sqrt(self.fan_in)
         return generator.uniform(-bound, bound, shape).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Normal with a standard deviation, cut off at two of them: ``trunc_normal_`` of the transformers.
+
+    >>> bool(abs(Normal(0.02)(np.random.default_rng(0), (100, 5))).max() <= 0.04)
+    True
+    """
+
+    std: float
+
+    def __call__(self, generator: np.random.Generator, shape: Shape) -> np.ndarray:
+        values = generator.standard_normal(shape, np.float32)
+        while (outside := np.abs(values) > 2).any():
+            values[outside] = generator.standard_normal(int(outside.sum()), np.float32)
+        return values * np.float32(self.std)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """One value everywhere, such as the small scale with which a residual branch starts."""
+
+    value: float
+
+    def __call__(self, generator: np.random.Generator, shape: Shape) -> np.ndarray:
+        return np.full(shape, self.value, np.float32)

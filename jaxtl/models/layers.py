@@ -19,7 +19,7 @@ from flax import nnx
 
 from jaxtl.errors import InputError, nearest
 from jaxtl.models import init
-from jaxtl.models.convolution import conv
+from jaxtl.models.convolution import Pair, conv, pair
 
 Init = Callable[..., object]
 
@@ -42,44 +42,67 @@ def stat(shape: tuple[int, ...], initialiser: Init) -> nnx.BatchStat:
 class Stack(nnx.Module):
     """Modules in order, under the keys ``"0"``, ``"1"``, ... as in a torch ``Sequential``.
 
+    With ``remat`` the activations inside each module are computed again for the gradient and not kept.
+
     >>> sorted(nnx.to_pure_dict(nnx.state(Stack(Linear(3, 4), Activation("relu"), Linear(4, 2)))))
     ['0', '2']
     """
 
     def __init__(self, *modules: nnx.Module):
         self.length = len(modules)
+        self.remat = False
         for i, module in enumerate(modules):
             setattr(self, str(i), module)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        call = _rematerialised if self.remat else _call
         for i in range(self.length):
-            x = getattr(self, str(i))(x, rngs)
+            x = call(getattr(self, str(i)), x, rngs)
         return x
 
 
+def _call(module: Callable[..., jax.Array], x: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+    return module(x, rngs)
+
+
+_rematerialised = nnx.remat(_call)
+
+
 class Conv(nnx.Module):
-    """2-d convolution with square kernels; torch's arguments, kernel (height, width, in / groups, out)."""
+    """2-d convolution; torch's arguments, kernel (height, width, in / groups, out).
+
+    ``kernel_size`` is one number or (height, width); ``padding`` also ``"same"``, TensorFlow's rule, or ``None`` for half
+    the kernel.
+    """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: int | Pair,
         *,
         stride: int = 1,
-        padding: int = 0,
+        padding: int | Pair | str | None = 0,
         dilation: int = 1,
         groups: int = 1,
         bias: bool = True,
         kernel_init: Init = init.kaiming_normal,
     ):
-        fan_in = kernel_size * kernel_size * in_channels // groups
-        self.kernel = param((kernel_size, kernel_size, in_channels // groups, out_channels), kernel_init)
+        height, width = pair(kernel_size)
+        fan_in = height * width * in_channels // groups
+        self.kernel = param((height, width, in_channels // groups, out_channels), kernel_init)
         self.bias = param((out_channels,), init.FanInUniform(fan_in)) if bias else None
-        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+        if padding is None:
+            padding = ((stride - 1 + dilation * (height - 1)) // 2, (stride - 1 + dilation * (width - 1)) // 2)
+        self.padding: int | Pair | str = padding
+        self.stride, self.dilation, self.groups = stride, dilation, groups
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        kernel = self.kernel[...].astype(x.dtype)
+        return self.convolve(x, self.kernel[...])
+
+    def convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        """The convolution with another kernel of the same shape, such as a standardised one."""
+        kernel = kernel.astype(x.dtype)
         y = conv(x, kernel, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
@@ -87,9 +110,9 @@ class Conv(nnx.Module):
 class Linear(nnx.Module):
     """Affine map of the last axis, kernel (in, out)."""
 
-    def __init__(self, in_features: int, out_features: int, *, bias: bool = True):
+    def __init__(self, in_features: int, out_features: int, *, bias: bool = True, kernel_init: Init | None = None):
         uniform = init.FanInUniform(in_features)
-        self.kernel = param((in_features, out_features), uniform)
+        self.kernel = param((in_features, out_features), kernel_init or uniform)
         self.bias = param((out_features,), uniform) if bias else None
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
@@ -187,6 +210,48 @@ class GroupNorm(nnx.Module):
         return (normal * self.scale[...] + self.bias[...]).astype(x.dtype)
 
 
+class LayerNorm(nnx.Module):
+    """Normalises the last axis of each position; on NHWC arrays also timm's ``LayerNorm2d``.
+
+    Ba et al., https://arxiv.org/abs/1607.06450.
+    """
+
+    def __init__(self, channels: int, *, eps: float = 1e-5, affine: bool = True, bias: bool = True):
+        self.scale = param((channels,), init.ones) if affine else None
+        self.bias = param((channels,), init.zeros) if affine and bias else None
+        self.eps = eps
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        centred = wide - wide.mean(-1, keepdims=True)
+        y = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.eps)
+        if self.scale is not None:
+            y = y * self.scale[...]
+        if self.bias is not None:
+            y = y + self.bias[...]
+        return y.astype(x.dtype)
+
+
+class RmsNorm(nnx.Module):
+    """Divides the last axis by its root mean square. Zhang and Sennrich, https://arxiv.org/abs/1910.07467."""
+
+    def __init__(self, channels: int, *, eps: float = 1e-6, affine: bool = True):
+        self.scale = param((channels,), init.ones) if affine else None
+        self.eps = eps
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        y = wide * jax.lax.rsqrt(jnp.square(wide).mean(-1, keepdims=True) + self.eps)
+        return (y if self.scale is None else y * self.scale[...]).astype(x.dtype)
+
+
+class Identity(nnx.Module):
+    """Its input; where other members of a family have a layer."""
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return x
+
+
 class _Drop(nnx.Module):
     """What dropout and stochastic depth share: a rate, a mode, and a mask that keeps the expectation."""
 
@@ -247,6 +312,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "hard_swish": jax.nn.hard_swish,
     "leaky_relu": jax.nn.leaky_relu,
     "mish": jax.nn.mish,
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
     "relu": jax.nn.relu,
     "relu6": jax.nn.relu6,
     "sigmoid": jax.nn.sigmoid,

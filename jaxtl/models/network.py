@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, TypeGuard
 
 import jax
+import numpy as np
 from flax import nnx
 
 from jaxtl.errors import InputError, nearest
@@ -38,24 +39,41 @@ class Network(nnx.Module):
 
     @property
     def stage_modules(self) -> dict[str, tuple[str, ...]]:
-        """For each stage the attributes whose parameters belong to it; a stage's own name unless a family says else."""
-        return {stage: (stage,) if hasattr(self, stage) else () for stage in self.stages}
+        """For each stage the paths of the modules and parameters that belong to it, in the order in which they act; the
+        stage's own name unless a family says else. The first path that is a parameter's beginning decides."""
+        return {stage: (stage,) if find(self, stage) is not None else () for stage in self.stages}
 
     @property
     def blocks(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """The steps that block depth counts, first to last: (name, attribute paths whose parameters belong to it).
 
-        A stage whose parameters lie in one ``Stack`` of blocks under the stage's own name is a block for each child
-        ("layer1.0", "layer1.1", ...). Every other stage, the head included, is one block under the stage's name.
+        Each child of a ``Stack`` of blocks is a block ("layer1.0", "layer1.1", ...), with it what acts in its stage
+        between the block before it and itself; what comes after a stage's last block belongs to that one. A stage
+        without such a stack, the head always, is one block under the stage's name.
         """
         found: list[tuple[str, tuple[str, ...]]] = []
         for stage, modules in self.stage_modules.items():
-            stack = getattr(self, stage, None)
-            if stage != self.head and modules == (stage,) and _is_stack_of_blocks(stack):
-                found += [(f"{stage}.{i}", (f"{stage}.{i}",)) for i in range(stack.length)]
-            else:
-                found.append((stage, modules))
+            steps: list[tuple[str, tuple[str, ...]]] = []
+            waiting: tuple[str, ...] = ()
+            for path in modules if stage != self.head else ():
+                stack = find(self, path)
+                if is_stack_of_blocks(stack):
+                    steps += [(f"{path}.{i}", (f"{path}.{i}",)) for i in range(stack.length)]
+                    first = len(steps) - stack.length
+                    steps[first] = (steps[first][0], (*waiting, *steps[first][1]))
+                    waiting = ()
+                else:
+                    waiting += (path,)
+            if steps:
+                steps[-1] = (steps[-1][0], (*steps[-1][1], *waiting))
+            found += steps or [(stage, modules)]
         return tuple(found)
+
+    @property
+    def adapters(self) -> Mapping[str, Callable[[np.ndarray], np.ndarray]]:
+        """For leaves that weights of another shape can fill, such as position embeddings made for another size of
+        images: path -> the function from the stored array, axes in this network's order, to the one that fits."""
+        return {}
 
     def run_stage(self, name: str, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """The output of one stage from the output of the one before it (the first takes the images)."""
@@ -81,11 +99,26 @@ class Network(nnx.Module):
         return x
 
 
-def _is_stack_of_blocks(module: object) -> TypeGuard[Stack]:
+def find(module: object, path: str) -> object | None:
+    """The module or parameter at a dotted attribute path, ``None`` where there is none.
+
+    >>> find(Stack(Stack()), "0").length
+    0
+    """
+    for name in path.split("."):
+        module = getattr(module, name, None)
+    return module
+
+
+def is_stack_of_blocks(module: object) -> TypeGuard[Stack]:
     """Whether all children of a ``Stack`` are made of modules themselves; a stack of plain layers is one step."""
-    return isinstance(module, Stack) and all(
-        any(isinstance(part, nnx.Module) for part in vars(getattr(module, str(i))).values())
-        for i in range(module.length)
+    return (
+        isinstance(module, Stack)
+        and module.length > 0
+        and all(
+            any(isinstance(part, nnx.Module) for part in vars(getattr(module, str(i))).values())
+            for i in range(module.length)
+        )
     )
 
 

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flax import nnx
+
 from jaxtl.errors import InputError, nearest
 from jaxtl.models.head import hidden_widths
-from jaxtl.models.network import Network
+from jaxtl.models.network import Network, is_stack_of_blocks
 
 _FAMILIES = ("cifar_resnet", "resnet")  # files beside this one, each with its table
 
@@ -49,6 +51,16 @@ def names() -> list[str]:
     return sorted(_architectures)
 
 
+def family(name: str) -> type[Network]:
+    """The class of an architecture.
+
+    >>> family("resnet50").__name__
+    'ResNet'
+    """
+    _load_families()
+    return _architectures[name].family
+
+
 def build(
     name: str,
     *,
@@ -58,6 +70,7 @@ def build(
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
     head: tuple[int, ...] = (),
+    remat: bool = False,
     **overrides: Any,
 ) -> Network:
     """An abstract network: variables hold shapes, nothing is computed or allocated. It is in evaluation mode.
@@ -70,6 +83,8 @@ def build(
         drop_rate: dropout before the head and between its layers, in training.
         drop_path_rate: stochastic depth of the last block, in training; earlier blocks have linearly less.
         head: widths of the head's hidden layers; none: one linear layer.
+        remat: gradient checkpointing: the activations inside each block are computed a second time in the backward pass
+            and not kept from the first, for about a third more arithmetic (Chen et al., https://arxiv.org/abs/1604.06174).
         overrides: further keywords of the family, e.g. ``output_stride=16`` or ``act_layer="silu"`` for ResNets.
 
     Raises:
@@ -92,7 +107,12 @@ def build(
     options |= {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
     if num_classes is not None:
         options["num_classes"] = num_classes
-    return architecture.family(**options)
+    network = architecture.family(**options)
+    if remat:
+        for _, module in nnx.iter_modules(network):
+            if is_stack_of_blocks(module):
+                module.remat = True
+    return network
 
 
 def _check_options(name: str, architecture: Architecture, overrides: Mapping[str, Any]) -> None:

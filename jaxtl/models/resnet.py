@@ -18,7 +18,7 @@ from jaxtl.errors import InputError, nearest
 from jaxtl.models import init, registry
 from jaxtl.models.attention import EfficientChannelAttention, SqueezeExcite
 from jaxtl.models.head import make_head
-from jaxtl.models.layers import Activation, BatchNorm, Conv, Dropout, DropPath, GroupNorm, Stack
+from jaxtl.models.layers import Activation, BatchNorm, Conv, Dropout, DropPath, GroupNorm, Identity, Stack
 from jaxtl.models.network import Network, stages_until
 from jaxtl.models.pooling import AvgPool, BlurPool, MaxPool, SamePool2x2
 
@@ -329,16 +329,11 @@ def _convolution_shortcut(
     )
 
 
-class _Identity(nnx.Module):
-    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        return x
-
-
 def _average_shortcut(
     in_channels: int, out_channels: int, kernel: int, stride: int, dilation: int, first_dilation: int, norm: Callable
 ) -> Stack:
     if stride == 1 and dilation == 1:
-        pool: nnx.Module = _Identity()
+        pool: nnx.Module = Identity()
     elif dilation > 1:
         pool = SamePool2x2()
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -50,12 +50,13 @@ def fill(
 
     dropped = _cut(graph, whole, found, notes)
     shapes = {path: tuple(leaf.shape) for path, leaf in (graph.params | graph.batch_stats).items()}
-    head = {path for path in shapes if path.startswith(f"{graph.head}.")}
+    head = {path for path in shapes if graph.in_head(path)}
     new_head = bool(head) and head_is_new(
         graph, found, source.where, classes_given=wants_head, other_given=other_head, cut=until is not None
     )
     if new_head or not head:
-        dropped |= {name for name in found if name.startswith(f"{whole.head}.")}
+        modules = whole.network.stage_modules[whole.head] or (whole.head,)
+        dropped |= {name for name in found if any(name.startswith(f"{module}.") for module in modules)}
     if new_head:
         before = f"{found[head_weight][0]} classes" if head_weight in found else "none"
         hidden = " and ".join(map(str, graph.options.get("head", ())))
@@ -69,10 +70,12 @@ def fill(
     if stored_channels != in_chans:
         shapes[stem] = (*shapes[stem][:2], stored_channels, *shapes[stem][3:])
         notes.append(f"{stem} is adapted from {stored_channels} to {in_chans} input channels")
+    adapters = _needed_adapters(graph, found, shapes, notes)
     wanted = {path: shape for path, shape in shapes.items() if not (new_head and path in head)}
     filled: dict[str, Any] = graph.initialise(sorted(head), seed) if new_head else {}
     for path, array in names.converted(kept, wanted, source.where):
-        filled[path] = jax.device_put(adapt_input(array, in_chans) if path == stem else array)
+        array = adapt_input(array, in_chans) if path == stem else array
+        filled[path] = jax.device_put(adapters[path](array) if path in adapters else array)
     return graph, filled, new_head
 
 
@@ -82,12 +85,26 @@ def _stored_classes(source: Source, whole: Graph, found: Mapping[str, Any], head
         return found[head_weight][0]
     if source.num_classes == 0:
         return 0
-    body = {names.torch_name(p) for p in whole.params | whole.batch_stats if not p.startswith(f"{whole.head}.")}
+    body = {names.torch_name(p) for p in whole.params | whole.batch_stats if not whole.in_head(p)}
     if body <= found.keys():
         raise InputError(
             f"{source.where} holds no head ({head_weight}); pass num_classes=N for a new one, or 0 for features alone"
         )
     return whole.network.num_classes  # more than the head is missing: all of it is listed together
+
+
+def _needed_adapters(
+    graph: Graph, found: Mapping[str, tuple[int, ...]], shapes: dict[str, tuple[int, ...]], notes: list[str]
+) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """The network's adapters for leaves that are stored in another shape, which ``shapes`` then takes over."""
+    needed = {}
+    for path, adapter in graph.network.adapters.items():
+        stored = found.get(names.torch_name(path))
+        if stored is not None and path in shapes and stored != names.torch_shape(path, shapes[path]):
+            needed[path] = adapter
+            notes.append(f"{path} is resized from {stored} to {names.torch_shape(path, shapes[path])}")
+            shapes[path] = tuple(names.to_flax(path, np.broadcast_to(np.float32(0), stored)).shape)
+    return needed
 
 
 def adapt_input(kernel: np.ndarray, channels: int) -> np.ndarray:

@@ -207,6 +207,7 @@ TORCH_ACTIVATIONS = {
     "hard_swish": torch.nn.Hardswish(),
     "leaky_relu": torch.nn.LeakyReLU(),
     "mish": torch.nn.Mish(),
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
     "relu": torch.nn.ReLU(),
     "relu6": torch.nn.ReLU6(),
     "sigmoid": torch.nn.Sigmoid(),

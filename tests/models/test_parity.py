@@ -1,6 +1,6 @@
 """The same weights give the same numbers as in timm, for every architecture.
 
-A normal run compares a network for each kind of option and two more that change with the date; ``-m ""`` and
+A normal run compares a network for each kind of option and a few more that change with the date; ``-m ""`` and
 ``make parity`` compare all.
 """
 
@@ -8,52 +8,39 @@ from __future__ import annotations
 
 import datetime
 
+import families
 import pytest
 import torch_reference
-
-from jaxtl.models import registry
-from jaxtl.models.resnet import ARCHITECTURES
+from families import FAMILIES
 
 TOLERANCE = 1e-4  # of the largest value, float32
-SIZES = (64, 97)
+A_DAY = 4
 
-ALWAYS = (
-    "ecaresnet26t",
-    "resnet18",
-    "resnet50_gn",
-    "resnetaa34d",
-    "resnetblur18",
-    "resnetrs50",
-    "seresnext26d_32x4d",
-    "test_resnet",
-)
-OPTIONS = (
-    ("senet154", {"layers": (1, 1, 1, 1)}),
-    ("resnet26", {"output_stride": 8, "in_chans": 1}),
-    ("resnet10t", {"output_stride": 16}),
-    ("resnetblur18", {"output_stride": 8, "replace_stem_pool": True}),
-    ("resnet10t", {"act_layer": "silu", "num_classes": 7}),
-)
+VARIANTS = [variant for family in FAMILIES.values() for variant in family.variants]
 
 
 def _cases() -> list:
-    others = [name for name in registry.names() if name in ARCHITECTURES and name not in ALWAYS]
+    always = [name for family in FAMILIES.values() for name in family.always]
+    others = [name for name in families.names() if name not in always]
     day = datetime.date.today().toordinal()
-    today = {others[(2 * day + i) % len(others)] for i in range(2)}
+    today = {others[(A_DAY * day + i) % len(others)] for i in range(A_DAY)}
     return [
-        *ALWAYS,
+        *always,
         *(pytest.param(name, marks=[] if name in today else pytest.mark.slow) for name in others),
     ]
 
 
 def compare(name: str, **options) -> float:
-    """The largest difference of logits and features, in parts of the largest value, over two sizes of images."""
+    """The largest difference of logits and features, in parts of the largest value, over all sizes of images."""
     import torch
 
-    reference = torch_reference.randomised(name, **options)
+    family = FAMILIES[families.family_of(name)]
+    options = {**family.options(name), **family.too_large.get(name, {}), **options}
+    sizes = [options["img_size"]] if "img_size" in options else family.sizes
+    reference = torch_reference.randomised(name, size=sizes[0], **options)
     network = torch_reference.ported(name, reference, **options)
     worst = 0.0
-    for size in SIZES:
+    for size in sizes:
         x = torch_reference.images(size, options.get("in_chans", 3))
         with torch.no_grad():
             maps = reference.forward_features(torch_reference.torch_images(x))
@@ -72,6 +59,6 @@ def test_architecture(name: str) -> None:
     assert compare(name) < TOLERANCE
 
 
-@pytest.mark.parametrize(("name", "options"), OPTIONS, ids=[f"{name}-{'-'.join(o)}" for name, o in OPTIONS])
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=[f"{name}-{'-'.join(o)}" for name, o in VARIANTS])
 def test_options(name: str, options: dict) -> None:
     assert compare(name, **options) < TOLERANCE

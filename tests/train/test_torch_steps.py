@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 import torch_reference
+from families import FAMILIES
 
 import jaxtl
 from jaxtl.pretrained.names import state_dict
@@ -23,14 +26,20 @@ def _cifar():
     return torch_reference.randomise(CifarResNet(3))
 
 
-def _timm(name: str, **options):
-    return torch_reference.randomised(name, num_classes=7, **options), options
+def _timm(name: str, size: int = 64, **options):
+    return torch_reference.randomised(name, size, num_classes=7, **options), options
 
 
 NETWORKS = {
-    "resnet18": (lambda: _timm("resnet18"), 32),
     "cifar_resnet20": (lambda: (_cifar(), {}), 16),
     "seresnext26d_32x4d": (lambda: _timm("seresnext26d_32x4d", layers=(1, 1, 1, 1)), 32),
+    **{
+        family.member: (
+            partial(_timm, family.member, size=family.member_size, **family.member_options),
+            family.member_size,
+        )
+        for family in FAMILIES.values()
+    },
 }
 
 

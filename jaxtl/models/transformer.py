@@ -1,0 +1,231 @@
+"""What vision transformers, and networks that learnt from them, have in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxtl.errors import InputError
+from jaxtl.models import init
+from jaxtl.models.convolution import Pair, pair
+from jaxtl.models.layers import Activation, Conv, Dropout, Linear, param
+
+Norm = Callable[[int], nnx.Module]
+
+_MATRIX = init.Normal(0.02)
+
+
+class LayerScale(nnx.Module):
+    """A learnt factor for each channel of a residual branch, small at the start.
+
+    Touvron et al., https://arxiv.org/abs/2103.17239.
+    """
+
+    def __init__(self, channels: int, start: float = 1e-5):
+        self.gamma = param((channels,), init.Constant(start))
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return x * self.gamma[...].astype(x.dtype)
+
+
+class Mlp(nnx.Module):
+    """Two linear layers on the last axis with an activation, and perhaps a norm, between them."""
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        *,
+        out: int | None = None,
+        act: str = "gelu",
+        norm: Norm | None = None,
+        bias: bool = True,
+        drop: float = 0.0,
+    ):
+        self.fc1 = Linear(channels, hidden, bias=bias, kernel_init=_MATRIX)
+        self.act = Activation(act)
+        self.drop1 = Dropout(drop)
+        self.norm = norm(hidden) if norm else None
+        self.fc2 = Linear(hidden, out or channels, bias=bias, kernel_init=_MATRIX)
+        self.drop2 = Dropout(drop)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        x = self.drop1(self.act(self.fc1(x)), rngs)
+        if self.norm is not None:
+            x = self.norm(x)
+        return self.drop2(self.fc2(x), rngs)
+
+
+class GatedMlp(nnx.Module):
+    """Timm's ``GluMlp``: one layer to ``hidden`` channels, one half of which, activated, gates the other.
+
+    Shazeer, https://arxiv.org/abs/2002.05202.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        *,
+        act: str = "silu",
+        norm: Norm | None = None,
+        bias: bool = True,
+        gate_last: bool = True,
+        drop: float = 0.0,
+    ):
+        self.fc1 = Linear(channels, hidden, bias=bias, kernel_init=_MATRIX)
+        self.act = Activation(act)
+        self.drop1 = Dropout(drop)
+        self.norm = norm(hidden // 2) if norm else None
+        self.fc2 = Linear(hidden // 2, channels, bias=bias, kernel_init=_MATRIX)
+        self.drop2 = Dropout(drop)
+        self.gate_last = gate_last
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        first, second = jnp.split(self.fc1(x), 2, axis=-1)
+        x = first * self.act(second) if self.gate_last else self.act(first) * second
+        x = self.drop1(x, rngs)
+        if self.norm is not None:
+            x = self.norm(x)
+        return self.drop2(self.fc2(x), rngs)
+
+
+class SwiGLU(nnx.Module):
+    """The gated MLP with the gate's weights and the values' in layers of their own."""
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        *,
+        act: str = "silu",
+        norm: Norm | None = None,
+        bias: bool = True,
+        drop: float = 0.0,
+    ):
+        self.fc1_g = Linear(channels, hidden, bias=bias, kernel_init=_MATRIX)
+        self.fc1_x = Linear(channels, hidden, bias=bias, kernel_init=_MATRIX)
+        self.act = Activation(act)
+        self.drop1 = Dropout(drop)
+        self.norm = norm(hidden) if norm else None
+        self.fc2 = Linear(hidden, channels, bias=bias, kernel_init=_MATRIX)
+        self.drop2 = Dropout(drop)
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        x = self.drop1(self.act(self.fc1_g(x)) * self.fc1_x(x), rngs)
+        if self.norm is not None:
+            x = self.norm(x)
+        return self.drop2(self.fc2(x), rngs)
+
+
+class PatchEmbed(nnx.Module):
+    """Images (batch, height, width, channels) to tokens (batch, rows, columns, width): one convolution of patches.
+
+    Raises:
+        InputError: images of another size than ``img_size``, unless that is ``None``.
+    """
+
+    def __init__(
+        self,
+        img_size: int | Pair | None,
+        patch_size: int | Pair,
+        in_chans: int,
+        width: int,
+        *,
+        bias: bool = True,
+        norm: Norm | None = None,
+    ):
+        self.patch_size = pair(patch_size)
+        self.img_size = None if img_size is None else pair(img_size)
+        self.proj = PatchConv(in_chans, width, self.patch_size, bias=bias)
+        self.norm = norm(width) if norm else None
+
+    @property
+    def grid(self) -> Pair:
+        """Rows and columns of tokens at ``img_size``."""
+        assert self.img_size is not None
+        return self.img_size[0] // self.patch_size[0], self.img_size[1] // self.patch_size[1]
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        if self.img_size is not None and x.shape[1:3] != self.img_size:
+            raise InputError(
+                f"this network takes images of {self.img_size[0]} x {self.img_size[1]} pixels and got "
+                f"{x.shape[1]} x {x.shape[2]}; load it with img_size={x.shape[1]} for others"
+            )
+        x = self.proj(x)
+        return x if self.norm is None else self.norm(x)
+
+
+class PatchConv(Conv):
+    """A convolution whose windows do not overlap, as one matrix product; a remainder at the edges is left out."""
+
+    def __init__(self, in_channels: int, out_channels: int, patch_size: Pair, *, bias: bool = True):
+        super().__init__(in_channels, out_channels, patch_size, bias=bias, kernel_init=_MATRIX)
+
+    def convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        height, width, channels, out = kernel.shape
+        rows, columns = x.shape[1] // height, x.shape[2] // width
+        x = x[:, : rows * height, : columns * width].reshape(-1, rows, height, columns, width, channels)
+        x = x.transpose(0, 1, 3, 2, 4, 5).reshape(-1, rows, columns, height * width * channels)
+        y = x @ kernel.astype(x.dtype).reshape(-1, out)
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+def attend(
+    query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None = None, scale: float | None = None
+) -> jax.Array:
+    """Softmax attention on arrays (batch, tokens, heads, width of a head); the weights are never below float32.
+
+    Args:
+        bias: added to the weights before the softmax, broadcast to (batch, heads, queries, keys).
+        scale: of the products; one over the root of the head's width when not given.
+
+    Vaswani et al., https://arxiv.org/abs/1706.03762.
+
+    >>> attend(jnp.ones((1, 3, 2, 4)), jnp.ones((1, 5, 2, 4)), jnp.ones((1, 5, 2, 4))).shape
+    (1, 3, 2, 4)
+    """
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    wide = jnp.promote_types(query.dtype, jnp.float32)
+    weights = jnp.einsum("bqhd,bkhd->bhqk", query * scale, key, preferred_element_type=wide)
+    if bias is not None:
+        weights = weights + bias.astype(wide)
+    weights = jax.nn.softmax(weights, axis=-1).astype(value.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+def heads(x: jax.Array, count: int) -> jax.Array:
+    """(batch, tokens, width) -> (batch, tokens, count, width / count)."""
+    return x.reshape(*x.shape[:-1], count, x.shape[-1] // count)
+
+
+def resize_grid(array: np.ndarray, old: Pair, new: Pair) -> np.ndarray:
+    """Values on a grid of tokens (1, rows * columns, width) for another grid: bicubic, antialiased, as in timm.
+
+    >>> resize_grid(np.ones((1, 4, 3), np.float32), (2, 2), (3, 3)).shape
+    (1, 9, 3)
+    """
+    if old == new:
+        return array
+    width = array.shape[-1]
+    rows = _resize_matrix(old[0], new[0])
+    columns = _resize_matrix(old[1], new[1])
+    grid = np.asarray(array, np.float32).reshape(*old, width)
+    return np.einsum("ij,kl,jlc->ikc", rows, columns, grid).reshape(1, -1, width).astype(np.float32)
+
+
+def _resize_matrix(old: int, new: int) -> np.ndarray:
+    """(new, old): the weights of Keys' cubic (a = -0.5) with which each new place sees the old ones."""
+    ratio = old / new
+    reach = max(ratio, 1.0)
+    centres = (np.arange(new) + 0.5) * ratio - 0.5
+    distance = np.abs(np.arange(old)[None, :] - centres[:, None]) / reach
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    weights = np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
+    return weights / weights.sum(1, keepdims=True)
