@@ -14,6 +14,7 @@ _HOMES = {
     "load": "pretrained.load",
     "from_torch": "pretrained.load",
     "save": "pretrained.save",
+    "export": "pretrained.export",
     "list_models": "pretrained.tags",
     "Model": "model",
     "InputError": "errors",
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from jaxtl.finetune.explain import explain as explain
     from jaxtl.finetune.optimizer import multi_transform as multi_transform
     from jaxtl.model import Model as Model
+    from jaxtl.pretrained.export import export as export
     from jaxtl.pretrained.load import from_torch as from_torch
     from jaxtl.pretrained.load import load as load
     from jaxtl.pretrained.save import save as save

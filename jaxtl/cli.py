@@ -198,6 +198,31 @@ def predict(
         typer.echo(f"{image['path']}: " + ", ".join(f"{label} {_percent(p)}" for label, p in image["top"]))
 
 
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="The output of a run, a folder saved by jaxtl, or a model's name.")],
+    output: Annotated[Path, typer.Argument(help="Folder to write.")],
+    format: Annotated[str, typer.Option(help="timm, torch or stablehlo.")] = "timm",
+) -> None:
+    """Write a model for others: for timm and the hub, as a torch state dict, or as a program for JAX alone."""
+    from jaxtl.pretrained.export import export_run
+
+    folder = export_run(model, output, format)
+    typer.echo(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="A folder that 'jaxtl export' wrote.")],
+    repository: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face hub; made where it is not there.")],
+    private: Annotated[bool, typer.Option("--private", help="Make a new one for its owner alone.")] = False,
+) -> None:
+    """Upload an exported model to the Hugging Face hub."""
+    from jaxtl.pretrained.push import push as upload
+
+    typer.echo(upload(folder, repository, private=private))
+
+
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
 

@@ -125,10 +125,28 @@ def transferability(
     run(recipe, seeds=seeds, output=output)
 
 
+def verify(
+    name: Annotated[str, typer.Argument(help="timm's name of a network.")],
+    weights: Annotated[
+        str | None, typer.Option(help="A file or folder; 'default': the tag's own. Without: random ones.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Side of the images in pixels.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of images and random weights.")] = 0,
+) -> None:
+    """Compare a network with timm's on this machine, stage by stage; exit code 1 when they differ."""
+    from jaxtl.studies.verify import verify as run
+
+    found = run(name, weights, size=size, seed=seed)
+    typer.echo(found)
+    if found.first_difference is not None:
+        raise typer.Exit(1)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "lr-find": lr_find,
     "plan": plan,
     "compare": compare,
     "sweep": sweep,
     "transferability": transferability,
+    "verify": verify,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from jaxtl.trees import Tree, flatten
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["params", "batch_stats"],
-    meta_fields=["graph", "preprocess", "name", "classes", "notes", "license", "pretrained"],
+    meta_fields=["graph", "preprocess", "name", "classes", "notes", "license", "pretrained", "loaded_preprocess"],
 )
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -35,6 +36,7 @@ class Model:
         notes: what loading changed (a replaced head, adapted input channels, ...), one sentence each.
         license: licence of the pretrained weights, where known.
         pretrained: whether the body's weights were loaded, and not drawn at random.
+        loaded_preprocess: ``preprocess`` as loading gave it, whatever is replaced later.
 
     >>> import jaxtl, numpy as np
     >>> model = jaxtl.load("cifar_resnet20", weights=None, num_classes=3)
@@ -53,6 +55,7 @@ class Model:
     notes: tuple[str, ...] = ()
     license: str | None = None
     pretrained: bool = True
+    loaded_preprocess: Preprocess | None = None
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -71,6 +74,32 @@ class Model:
     def features(self, images: Any) -> jax.Array:
         """Pooled features (B, num_features) before the head, for images as ``__call__`` takes them."""
         return self.graph.features_jitted(self.params, self.batch_stats, self._checked(images))
+
+    def intermediates(self, images: Any, stages: Iterable[str] | None = None) -> dict[str, jax.Array]:
+        """What stages of the body give, in evaluation mode, for images as ``__call__`` takes them.
+
+        Args:
+            images: (B, H, W, C).
+            stages: names from ``stages``, the head's left out; ``None``: all. Nothing behind the last is computed.
+
+        Returns:
+            By stage, in the order of the network: (B, rows, columns, channels), or, of transformers on a run of tokens,
+            (B, tokens, width).
+
+        Raises:
+            InputError: names that are no stage of the body.
+
+        >>> import jaxtl, numpy as np
+        >>> model = jaxtl.load("cifar_resnet20", weights=None, num_classes=3)
+        >>> {name: x.shape for name, x in model.intermediates(np.zeros((2, 32, 32, 3), np.float32), ["layer2"]).items()}
+        {'layer2': (2, 16, 16, 32)}
+        """
+        wanted = tuple(self.stages[:-1] if stages is None else stages)
+        run = self.graph.remember(
+            ("intermediates", wanted), lambda: jax.jit(partial(self.graph.stage_maps, stages=wanted))
+        )
+        found = run(self.params, self.batch_stats, self._checked(images))
+        return {stage: found[stage] for stage in self.stages if stage in found}
 
     def apply(
         self,

@@ -54,7 +54,7 @@ def test_help_names_every_command_and_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     studies = ("lr-find", "plan", "compare", "sweep", "transferability")
-    for command in ("quickstart", "list", "explain", "train", "eval", "predict", *studies):
+    for command in ("quickstart", "list", "explain", "train", "eval", "predict", "export", "push", *studies):
         assert f"\n  {command} " in done.stdout
 
 

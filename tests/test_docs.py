@@ -3,8 +3,11 @@
 import re
 from pathlib import Path
 
+import families
 import pytest
 
+import jaxtl
+from jaxtl.models.graph import Graph
 from jaxtl.recipe import load_recipe
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -30,3 +33,14 @@ def test_recipes_shown_are_recipes(page: str, tmp_path: Path) -> None:
 def test_links_lead_to_pages(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (DOCS / target).is_file(), target
+
+
+def test_the_table_of_models_lists_every_architecture_at_parity() -> None:
+    page = (DOCS / "models.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)` \| ([\d,]+) \| ([\d.e+-]+)[^|]* \| (\d+) \|$", page, re.MULTILINE)
+    assert [name for name, *_ in rows] == families.names()
+    for name, _, difference, tags in rows:
+        assert float(difference) < 1e-4, name
+        assert int(tags) == len(jaxtl.list_models(f"{name}.*", pretrained=True)), name
+    for name, parameters, *_ in rows[:: len(rows) // 20]:
+        assert int(parameters.replace(",", "")) == sum(leaf.size for leaf in Graph(name).params.values()), name

@@ -31,6 +31,8 @@ def randomised(name: str, size: int = 64, **options):
     for module in network.modules():
         if hasattr(module, "init_non_persistent_buffers"):
             module.init_non_persistent_buffers()
+        if hasattr(module, "drop_prob"):
+            module.drop_prob = 0.0  # some of timm's networks come with stochastic depth, jaxtl's do not
     return randomise(network, options.get("in_chans", 3), size)
 
 
@@ -62,6 +64,8 @@ def randomise(network, channels: int = 3, size: int = 64):
         ]
         for norm in norms:  # the deeper, the smaller the branches: rounding errors must not grow with depth
             norm.weight.add_(0.3).mul_(min(1, 50 / len(norms)) ** 0.75)
+            if getattr(norm, "v", None) is not None:  # EvoNorm: the mean stays, and would leave the rest no share
+                norm.weight.add_(0.7)
         batch_norms = [norm for norm in norms if getattr(norm, "running_mean", None) is not None]
         for norm in batch_norms:
             norm.reset_running_stats()
@@ -69,6 +73,7 @@ def randomise(network, channels: int = 3, size: int = 64):
         if batch_norms:
             network.train()(torch_images(images(size, channels, batch=8)))
         for norm in batch_norms:
+            norm.running_var.clamp_(min=0.05 * float(norm.running_var.mean()))  # a channel near zero is not blown up
             norm.running_mean += 0.1 * norm.running_var.sqrt() * normal(norm.running_mean, 1)
             norm.running_var *= torch.exp(normal(norm.running_var, 0.1))
             norm.momentum = 0.1

@@ -1,34 +1,80 @@
-"""Compares ResNets with timm's and prints name, parameters in millions, the largest difference and the seconds it took.
+"""Compares every architecture with timm's and keeps the table in `docs/models.md`.
 
-python tools/parity.py [NAME ...]          (all of them without a name)
+python tools/parity.py                all of them
+python tools/parity.py NAME ...       these; rows of others stay
+python tools/parity.py --missing      those without a row, to continue after an interruption
 
-The difference is that of logits and features at two image sizes, in parts of the largest value. Exits with 1 when one
-is too large.
+The difference is that of logits and features on random images at all sizes of the family (`tests/families.py`), with all
+parameters and statistics random, in parts of the largest value. Exits with 1 when one is too large, or when the numbers
+of parameters differ.
 """
 
 from __future__ import annotations
 
+import gc
+import re
 import sys
 import time
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "models.md"
+HEAD = "| architecture | parameters | largest difference | tags |\n|---|---:|---:|---:|\n"
+KEPT = 10  # networks whose compiled parts stay in memory, for the next of the same kind
+_ROW = re.compile(r"\| `(?P<name>[^`]+)` \|.*\|\n")
 
-def main(names: list[str]) -> int:
-    root = Path(__file__).resolve().parents[1]
-    sys.path[:0] = [str(root), str(root / "tests"), str(root / "tests/models")]
+
+def rows() -> dict[str, str]:
+    """The rows of the table as it is."""
+    text = PAGE.read_text(encoding="utf-8")
+    return {match["name"]: match[0] for match in _ROW.finditer(text[text.index(HEAD) :])}
+
+
+def write(table: dict[str, str]) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(text[: text.index(HEAD)] + HEAD + "".join(table[name] for name in sorted(table)), encoding="utf-8")
+
+
+def row(name: str) -> tuple[str, bool]:
+    """The row of one architecture, and whether it is timm's."""
+    import families
+    import torch_reference
     from test_parity import TOLERANCE, compare
 
+    import jaxtl
     from jaxtl.models.graph import Graph
-    from jaxtl.models.resnet import ARCHITECTURES
 
-    failed = 0
-    for name in names or sorted(ARCHITECTURES):
+    count = sum(leaf.size for leaf in Graph(name).params.values())
+    expected = sum(p.numel() for p in torch_reference.timm_network(name).parameters())
+    difference = compare(name)
+    shorter = "" if name not in families.FAMILIES[families.family_of(name)].too_large else " (fewer blocks)"
+    pretrained = len(jaxtl.list_models(f"{name}.*", pretrained=True))
+    text = f"| `{name}` | {count:,} | {difference:.1e}{shorter} | {pretrained} |\n"
+    return text, difference < TOLERANCE and count == expected
+
+
+def main(arguments: list[str]) -> int:
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/models")]
+    import families
+    import jax
+
+    table = rows()
+    names = [name for name in arguments if not name.startswith("--")] or families.names()
+    if "--missing" in arguments:
+        names = [name for name in names if name not in table]
+    failed = []
+    for number, name in enumerate(names):
         start = time.perf_counter()
-        difference = compare(name)
-        millions = sum(leaf.size for leaf in Graph(name).params.values()) / 1e6
-        verdict = "" if difference < TOLERANCE else "  TOO LARGE"
-        print(f"{name:24} {millions:7.2f} {difference:.1e} {time.perf_counter() - start:6.1f} s{verdict}", flush=True)
-        failed += difference >= TOLERANCE
+        text, same = row(name)
+        table[name] = text
+        write(table)
+        print(f"{text.strip()} {time.perf_counter() - start:.0f} s{'' if same else '  NOT THE SAME'}", flush=True)
+        if not same:
+            failed.append(name)
+        if number % KEPT == KEPT - 1:
+            jax.clear_caches()
+            gc.collect()
+    print(f"{len(names) - len(failed)} of {len(names)} are timm's")
     return 1 if failed else 0
 
 

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Generator
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -154,6 +155,16 @@ class Data:
         ]
         return "; ".join(parts)
 
+    def record(self) -> dict[str, Any]:
+        """The same for JSON: source, images to train and to validate, where the split comes from, images by class."""
+        found = {"source": self.name, "train": len(self.train), "val": len(self.val), "split": self.split}
+        if not self._has_classes():
+            return found
+        return {**found, "train_by_class": counts(self.train.labels, self.classes)}
+
+    def _has_classes(self) -> bool:
+        return self.train.labels.ndim == 1 and np.issubdtype(self.train.labels.dtype, np.integer)
+
     def _training_size(self) -> str:
         height, width = self.train_preprocess.size
         return "" if self.train_preprocess.size == self.preprocess.size else f", in training {height}x{width}"
@@ -162,7 +173,7 @@ class Data:
         return f"Data({self.describe()})"
 
     def _class_counts(self) -> str:
-        if self.train.labels.ndim > 1 or not np.issubdtype(self.train.labels.dtype, np.integer):
+        if not self._has_classes():
             return ", ".join(self.classes[:_CLASSES_SHOWN]) + (", ..." if len(self.classes) > _CLASSES_SHOWN else "")
         train, val = counts(self.train.labels, self.classes), counts(self.val.labels, self.classes)
         if len(self.classes) > _CLASSES_SHOWN:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from jaxtl.data.dataset import Data
-from jaxtl.data.preprocess import Preprocess
-from jaxtl.errors import InputError
 from jaxtl.finetune.batch_norm import modes_of, small_batch_warning
 from jaxtl.finetune.from_recipe import make_groups
 from jaxtl.finetune.labels import FROZEN, groups_of
 from jaxtl.finetune.phases import span_of, trained_groups
 from jaxtl.model import Model
-from jaxtl.pretrained import tags
 from jaxtl.recipe import LARS, SGD, Adafactor, AnyOptimizer, Lion, Muon, Recipe
 
 _LOOKED_AT = 16
@@ -53,8 +50,7 @@ def _rates(model: Model, recipe: Recipe) -> Iterator[str]:
     if not model.pretrained:
         return
     groups = make_groups(recipe, model)
-    head = f"{model.graph.head}."
-    body = {group for path, group in groups_of(model.params, groups.label).items() if not path.startswith(head)}
+    body = {group for path, group in groups_of(model.params, groups.label).items() if not model.graph.in_head(path)}
     worst: dict[str, float] = {}
     for number, phase in enumerate(recipe.all_phases):
         for group in trained_groups(recipe, phase):
@@ -70,13 +66,10 @@ def _rates(model: Model, recipe: Recipe) -> Iterator[str]:
 
 
 def _preprocessing(model: Model) -> Iterator[str]:
-    if not model.pretrained:
+    own = model.loaded_preprocess
+    if not model.pretrained or own is None:
         return
-    try:
-        tag = tags.find(model.name)
-    except InputError:
-        return
-    own = Preprocess.from_dict(tag.preprocess_dict()).with_channels(model.preprocess.channels)
+    own = own.with_channels(model.preprocess.channels)
     for name in ("mean", "std", "interpolation"):
         used, meant = getattr(model.preprocess, name), getattr(own, name)
         if used != meant:

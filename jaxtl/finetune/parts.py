@@ -45,7 +45,7 @@ def _matching(part: str, graph: Graph) -> Iterable[str]:
     if part == "norms":
         return (path for path in paths if _is_of_norm(path, graph))
     if part == "biases":
-        return (path for path in paths if path.endswith(".bias") and not _is_of_norm(path, graph))
+        return (path for path in paths if path.endswith("bias") and not _is_of_norm(path, graph))
     if found := _LAST.fullmatch(part):
         count, most = int(found[1]), len(graph.blocks) - 1
         if not 1 <= count <= most:

@@ -42,10 +42,10 @@ def make_transform(entry: AnyOptimizer, group: str, schedule: optax.Schedule) ->
     - ``muon`` orthogonalises kernels as matrices of (all other axes) x (last axis), which for a convolution is
       (H * W * I, O); norms and biases go by AdamW at the same rate.
 
-    Weight decay and ``l2_sp`` act on kernels, arrays of more than one axis, and with ``decay_norm_and_bias`` on
-    everything. ``l2_sp`` adds ``l2_sp * (w - w_start)`` to the gradient (Li, Grandvalet and Davoine 2018,
-    arXiv:1802.01483); ``w_start``, the parameters that ``init`` saw, is held in the state. Neither is part of the
-    gradients that a recipe's ``clip_norm`` limits.
+    Weight decay and ``l2_sp`` act on kernels alone, not on norms, biases, tokens and position embeddings, and with
+    ``decay_norm_and_bias`` on everything. ``l2_sp`` adds ``l2_sp * (w - w_start)`` to the gradient (Li, Grandvalet and
+    Davoine 2018, arXiv:1802.01483); ``w_start``, the parameters that ``init`` saw, is held in the state. Neither is
+    part of the gradients that a recipe's ``clip_norm`` limits.
 
     Raises:
         InputError: by ``update``: ``rates`` without this group, or no ``params``.
@@ -89,13 +89,16 @@ def make_transform(entry: AnyOptimizer, group: str, schedule: optax.Schedule) ->
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def kernels(params: optax.Params) -> Any:
-    """True for all arrays with more than one axis: what is no norm's parameter and no bias.
+_KERNELS = ("kernel", "weight")  # the second are kernels with axes of their own
 
-    >>> kernels({"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)})
-    {'bias': False, 'kernel': True}
+
+def kernels(params: optax.Params) -> Any:
+    """True for the arrays that activations are multiplied with: no norm's parameter, no bias, no embedding or token.
+
+    >>> kernels({"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2), "pos_embed": jnp.ones((1, 4, 2))})
+    {'bias': False, 'kernel': True, 'pos_embed': False}
     """
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: leaf.ndim > 1 and path[-1].key in _KERNELS, params)
 
 
 def _at_rate_one(entry: AnyOptimizer) -> optax.GradientTransformation:

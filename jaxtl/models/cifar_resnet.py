@@ -43,6 +43,7 @@ class CifarResNet(Network):
     """The family. Stages: ``stem``, ``layer1`` to ``layer3``, ``fc``; each layer has ``blocks`` blocks."""
 
     aliases: ClassVar[Mapping[str, str]] = {"linear": "fc"}
+    in_timm: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -83,6 +85,7 @@ def _pads(x: jax.Array, kernel: jax.Array, stride: int, padding: int | Pair | st
     return (vertical, vertical), (horizontal, horizontal)
 
 
+@partial(jax.jit, static_argnames=("stride", "pads", "dilation"))
 def _depthwise(x: jax.Array, kernel: jax.Array, stride: int, pads: tuple[Pair, Pair], dilation: int) -> jax.Array:
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     batch, *sizes, channels = x.shape

@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtl.errors import InputError, nearest
 from jaxtl.models import registry
 from jaxtl.models.layers import BatchNorm, Dropout, DropPath
+from jaxtl.models.network import Network
 from jaxtl.trees import Tree, flatten
 
 
@@ -82,12 +83,25 @@ class Graph:
     @property
     def stages(self) -> tuple[str, ...]:
         """The ordered, named parts, head last."""
-        return tuple(self.network.stages)
+        return tuple(self.network.stage_names)
 
     @property
     def head(self) -> str:
         """The path prefix of the last layer's parameters."""
-        return self.network.head
+        return self.network.head_stage
+
+    @cached_property
+    def last_stage(self) -> str:
+        """The stage from which on "the last stage" trains: the last of the body with more than one kernel, so that a
+        final norm or 1x1 convolution with a stage of its own does not count.
+
+        >>> Graph("resnet18").last_stage
+        'layer4'
+        """
+        for stage in reversed(self.stages[:-1]):
+            if sum(path.endswith(".kernel") for path in self.params if self.stage_of(path) == stage) > 1:
+                return stage
+        return self.stages[-2]
 
     def in_head(self, path: str) -> bool:
         """Whether a parameter belongs to the head."""
@@ -100,7 +114,7 @@ class Graph:
         >>> Graph("resnet18").blocks[:3], Graph("resnet18").blocks[-3:]
         (('stem', 'layer1.0', 'layer1.1'), ('layer4.0', 'layer4.1', 'fc'))
         """
-        return tuple(name for name, _ in self.network.blocks)
+        return tuple(name for name, _ in self.network.block_steps)
 
     def depth_of(self, path: str) -> int:
         """How many blocks lie behind the one that a parameter or module path belongs to.
@@ -122,7 +136,7 @@ class Graph:
 
     @cached_property
     def _depths(self) -> dict[str, int]:
-        last_first = reversed(self.network.blocks)
+        last_first = reversed(self.network.block_steps)
         return {prefix: depth for depth, (_, prefixes) in enumerate(last_first) for prefix in prefixes}
 
     @cached_property
@@ -183,38 +197,38 @@ class Graph:
 
     def features(self, params: Tree, batch_stats: Tree, images: jax.Array) -> jax.Array:
         """Pooled features (B, num_features) before the head, in evaluation mode."""
-        return nnx.merge(self._view(EVALUATION), params, batch_stats).features(images)
+        return nnx.merge(self._view(EVALUATION), params, batch_stats).pooled_features(images)
 
     def stage_outputs(
         self, params: Tree, batch_stats: Tree, images: jax.Array, stages: Iterable[str]
     ) -> dict[str, jax.Array]:
-        """Outputs of body stages in evaluation mode, averaged over all positions: (B, channels) by stage.
+        """Outputs of body stages in evaluation mode, averaged over all positions: (B, channels) by stage; the last
+        stage's as the head sees it.
 
         A pure function; nothing behind the last stage asked for is computed.
 
         Raises:
             InputError: names that are no stage in front of the head.
         """
-        outputs = self.stage_maps(params, batch_stats, images, stages)
-        return {stage: x.mean(tuple(range(1, x.ndim - 1))) for stage, x in outputs.items()}
+        network, last = nnx.merge(self._view(EVALUATION), params, batch_stats), self.stages[-2]
+        return {
+            stage: network.pool(x) if stage == last else x.mean(tuple(range(1, x.ndim - 1)))
+            for stage, x in self._run_body(network, images, stages).items()
+        }
 
     def stage_maps(
         self, params: Tree, batch_stats: Tree, images: jax.Array, stages: Iterable[str]
     ) -> dict[str, jax.Array]:
-        """Outputs of body stages in evaluation mode as they are: (B, rows, columns, channels), or (B, tokens, width).
+        """``stage_outputs`` without the averaging: (B, rows, columns, channels), or (B, tokens, width)."""
+        return self._run_body(nnx.merge(self._view(EVALUATION), params, batch_stats), images, stages)
 
-        A pure function; nothing behind the last stage asked for is computed.
-
-        Raises:
-            InputError: names that are no stage in front of the head.
-        """
+    def _run_body(self, network: Network, images: jax.Array, stages: Iterable[str]) -> dict[str, jax.Array]:
         body, wanted = self.stages[:-1], set(stages)
         if unknown := sorted(wanted - set(body)):
             raise InputError(
                 f"{self.architecture} has no body stage {unknown[0]!r}{nearest(unknown[0], body)}; "
                 f"there are {', '.join(body)}"
             )
-        network = nnx.merge(self._view(EVALUATION), params, batch_stats)
         outputs: dict[str, jax.Array] = {}
         x = images
         for stage in body:

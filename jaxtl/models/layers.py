@@ -40,29 +40,37 @@ def stat(shape: tuple[int, ...], initialiser: Init) -> nnx.BatchStat:
 
 
 class Stack(nnx.Module):
-    """Modules in order, under the keys ``"0"``, ``"1"``, ... as in a torch ``Sequential``.
+    """Modules in order, under the keys ``"0"``, ``"1"``, ... as in a torch ``Sequential``; or under names of their own.
 
     With ``remat`` the activations inside each module are computed again for the gradient and not kept.
 
     >>> sorted(nnx.to_pure_dict(nnx.state(Stack(Linear(3, 4), Activation("relu"), Linear(4, 2)))))
     ['0', '2']
+    >>> Stack(b1=Linear(3, 4), b2=Linear(4, 2)).keys
+    ('b1', 'b2')
     """
 
-    def __init__(self, *modules: nnx.Module):
-        self.length = len(modules)
+    def __init__(self, *modules: nnx.Module, **named: nnx.Module):
+        children = {**{str(i): module for i, module in enumerate(modules)}, **named}
+        self.keys = tuple(children)
+        self.length = len(children)
         self.remat = False
-        for i, module in enumerate(modules):
-            setattr(self, str(i), module)
+        for key, module in children.items():
+            setattr(self, key, module)
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        call = _rematerialised if self.remat else _call
         for i in range(self.length):
-            x = call(getattr(self, str(i)), x, rngs)
+            x = self.run_child(i, x, rngs)
         return x
 
+    def run_child(self, i: int, x: jax.Array, rngs: nnx.Rngs | None = None, *more: jax.Array) -> jax.Array:
+        """The output of one module, for networks whose stages are single blocks; it gets ``more`` behind ``rngs``."""
+        call = _rematerialised if self.remat else _call
+        return call(getattr(self, self.keys[i]), x, rngs, *more)
 
-def _call(module: Callable[..., jax.Array], x: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
-    return module(x, rngs)
+
+def _call(module: Callable[..., jax.Array], x: jax.Array, rngs: nnx.Rngs | None, *more: jax.Array) -> jax.Array:
+    return module(x, rngs, *more)
 
 
 _rematerialised = nnx.remat(_call)

@@ -21,30 +21,38 @@ class Network(nnx.Module):
 
     Attributes:
         stages: names in the order in which they run; the last is the head's.
-        num_features: width of what ``features`` returns.
+        num_features: width of what ``pooled_features`` returns.
         num_classes: width of the logits; 0: no head, calling the network returns the pooled features.
     """
 
     aliases: ClassVar[Mapping[str, str]] = {}
     """Other names for top-level modules that checkpoints are known to use."""
 
+    in_timm: ClassVar[bool] = True
+    """Whether timm has the family's architectures."""
+
     stages: tuple[str, ...]
     num_features: int
     num_classes: int
 
     @property
-    def head(self) -> str:
+    def stage_names(self) -> tuple[str, ...]:
+        """``stages``, except in a family whose modules lie under that name (timm's ``stages.0``): it says them here."""
+        return self.stages
+
+    @property
+    def head_stage(self) -> str:
         """The last stage, which is also the prefix of the head's parameters."""
-        return self.stages[-1]
+        return self.stage_names[-1]
 
     @property
     def stage_modules(self) -> dict[str, tuple[str, ...]]:
         """For each stage the paths of the modules and parameters that belong to it, in the order in which they act; the
         stage's own name unless a family says else. The first path that is a parameter's beginning decides."""
-        return {stage: (stage,) if find(self, stage) is not None else () for stage in self.stages}
+        return {stage: (stage,) if find(self, stage) is not None else () for stage in self.stage_names}
 
     @property
-    def blocks(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    def block_steps(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """The steps that block depth counts, first to last: (name, attribute paths whose parameters belong to it).
 
         Each child of a ``Stack`` of blocks is a block ("layer1.0", "layer1.1", ...), with it what acts in its stage
@@ -55,10 +63,10 @@ class Network(nnx.Module):
         for stage, modules in self.stage_modules.items():
             steps: list[tuple[str, tuple[str, ...]]] = []
             waiting: tuple[str, ...] = ()
-            for path in modules if stage != self.head else ():
+            for path in modules if stage != self.head_stage else ():
                 stack = find(self, path)
                 if is_stack_of_blocks(stack):
-                    steps += [(f"{path}.{i}", (f"{path}.{i}",)) for i in range(stack.length)]
+                    steps += [(f"{path}.{key}", (f"{path}.{key}",)) for key in stack.keys]
                     first = len(steps) - stack.length
                     steps[first] = (steps[first][0], (*waiting, *steps[first][1]))
                     waiting = ()
@@ -83,9 +91,9 @@ class Network(nnx.Module):
         """(batch, num_features) from the output of the last stage before the head."""
         return global_average(x)
 
-    def features(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+    def pooled_features(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """(batch, num_features): what the head sees, before its dropout."""
-        for stage in self.stages[:-1]:
+        for stage in self.stage_names[:-1]:
             x = self.run_stage(stage, x, rngs)
         return self.pool(x)
 
@@ -94,7 +102,7 @@ class Network(nnx.Module):
 
         ``rngs`` are the random numbers of dropout and stochastic depth, needed in training mode only.
         """
-        for stage in self.stages:
+        for stage in self.stage_names:
             x = self.run_stage(stage, x, rngs)
         return x
 
@@ -116,8 +124,7 @@ def is_stack_of_blocks(module: object) -> TypeGuard[Stack]:
         isinstance(module, Stack)
         and module.length > 0
         and all(
-            any(isinstance(part, nnx.Module) for part in vars(getattr(module, str(i))).values())
-            for i in range(module.length)
+            any(isinstance(part, nnx.Module) for part in vars(getattr(module, key)).values()) for key in module.keys
         )
     )
 

@@ -10,6 +10,8 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
+from jaxtl.errors import InputError
+
 
 def global_average(x: jax.Array) -> jax.Array:
     """(batch, height, width, channels) -> (batch, channels)."""
@@ -34,6 +36,11 @@ class _Pool(nnx.Module):
         height, width = (
             _output_size(size, self.kernel_size, self.stride, self.padding, self.ceil_mode) for size in x.shape[1:3]
         )
+        if height < 1 or width < 1:
+            raise InputError(
+                f"pooling in windows of {self.kernel_size}x{self.kernel_size} got a map of {x.shape[1]}x{x.shape[2]}: "
+                "the images are too small for this network"
+            )
         return height, width
 
     def _reduce(self, x: jax.Array, start: float, operation) -> jax.Array:
@@ -105,7 +112,9 @@ class SamePool2x2(nnx.Module):
 
 
 class BlurPool(nnx.Module):
-    """Blurs with the binomial filter (1, 2, 1) / 4 in both directions, edges reflected, then subsamples.
+    """Blurs with the binomial filter (1, 2, 1) / 4 in both directions, then subsamples.
+
+    ``pad_mode`` is ``jnp.pad``'s: the edges are reflected, or with ``"constant"`` surrounded by zeros.
 
     Zhang, "Making Convolutional Networks Shift-Invariant Again", https://arxiv.org/abs/1904.11486.
 
@@ -113,12 +122,12 @@ class BlurPool(nnx.Module):
     (1, 4, 4, 2)
     """
 
-    def __init__(self, stride: int):
-        self.stride = stride
+    def __init__(self, stride: int, pad_mode: str = "reflect"):
+        self.stride, self.pad_mode = stride, pad_mode
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         pad = (self.stride + 1) // 2
-        x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
+        x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode=self.pad_mode)
         return self._blur(self._blur(x, 1), 2)
 
     def _blur(self, x: jax.Array, axis: int) -> jax.Array:

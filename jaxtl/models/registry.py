@@ -15,7 +15,22 @@ from jaxtl.errors import InputError, nearest
 from jaxtl.models.head import hidden_widths
 from jaxtl.models.network import Network, is_stack_of_blocks
 
-_FAMILIES = ("cifar_resnet", "resnet")  # files beside this one, each with its table
+_FAMILIES = (
+    "cifar_resnet",
+    "convnext",
+    "densenet",
+    "efficientnet",
+    "eva",
+    "inception_v3",
+    "mobilenetv3",
+    "regnet",
+    "resnet",
+    "resnetv2",
+    "swin_transformer",
+    "swin_transformer_v2",
+    "vgg",
+    "vision_transformer",
+)  # files beside this one, each with its table
 
 
 @dataclass(frozen=True)
@@ -115,8 +130,19 @@ def build(
     return network
 
 
+def option_names(name: str) -> list[str]:
+    """What the family of an architecture can be built with, besides what every one takes; empty for unknown names.
+
+    >>> "output_stride" in option_names("resnet50")
+    True
+    """
+    _load_families()
+    known = _architectures.get(name)
+    return [] if known is None else list(inspect.signature(known.family.__init__).parameters)[1:]
+
+
 def _check_options(name: str, architecture: Architecture, overrides: Mapping[str, Any]) -> None:
-    known = list(inspect.signature(architecture.family.__init__).parameters)[1:]
+    known = option_names(name)
     unknown = [f"{option!r}{nearest(option, known)}" for option in overrides if option not in known]
     if unknown:
         raise InputError(f"{name} has no option {', '.join(unknown)}; its options are {', '.join(known)}")

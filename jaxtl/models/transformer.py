@@ -176,6 +176,32 @@ class PatchConv(Conv):
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 
+class AttentionPoolLatent(nnx.Module):
+    """Tokens (batch, tokens, width) to (batch, width): a learnt query attends to all, then an MLP's branch.
+
+    Zhai et al., "Scaling Vision Transformers", https://arxiv.org/abs/2106.04560.
+    """
+
+    def __init__(
+        self, width: int, num_heads: int, *, mlp_ratio: float = 4.0, norm: Norm | None = None, act: str = "gelu"
+    ):
+        self.latent = param((1, 1, width), init.Normal(width**-0.5))
+        self.q = Linear(width, width, kernel_init=_MATRIX)
+        self.kv = Linear(width, 2 * width, kernel_init=_MATRIX)
+        self.proj = Linear(width, width, kernel_init=_MATRIX)
+        self.norm = norm(width) if norm else None
+        self.mlp = Mlp(width, int(width * mlp_ratio), act=act)
+        self.num_heads = num_heads
+
+    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        latent = jnp.broadcast_to(self.latent[...].astype(x.dtype), (x.shape[0], 1, x.shape[-1]))
+        query = heads(self.q(latent), self.num_heads)
+        key, value = (heads(part, self.num_heads) for part in jnp.split(self.kv(x), 2, axis=-1))
+        x = self.proj(attend(query, key, value).reshape(latent.shape))
+        x = x + self.mlp(x if self.norm is None else self.norm(x), rngs)
+        return x[:, 0]
+
+
 def attend(
     query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None = None, scale: float | None = None
 ) -> jax.Array:
@@ -204,8 +230,14 @@ def heads(x: jax.Array, count: int) -> jax.Array:
     return x.reshape(*x.shape[:-1], count, x.shape[-1] // count)
 
 
-def resize_grid(array: np.ndarray, old: Pair, new: Pair) -> np.ndarray:
-    """Values on a grid of tokens (1, rows * columns, width) for another grid: bicubic, antialiased, as in timm.
+def resize_grid(array: np.ndarray, old: Pair, new: Pair, method: str = "bicubic") -> np.ndarray:
+    """Values on a grid of tokens (1, rows * columns, width) for another grid, as timm resizes them.
+
+    Args:
+        array: the values.
+        old, new: (rows, columns).
+        method: ``"bicubic"``: antialiased; ``"bilinear"``: not; ``"bilinear_corners"``: with the corners of both grids
+            on each other.
 
     >>> resize_grid(np.ones((1, 4, 3), np.float32), (2, 2), (3, 3)).shape
     (1, 9, 3)
@@ -213,19 +245,38 @@ def resize_grid(array: np.ndarray, old: Pair, new: Pair) -> np.ndarray:
     if old == new:
         return array
     width = array.shape[-1]
-    rows = _resize_matrix(old[0], new[0])
-    columns = _resize_matrix(old[1], new[1])
+    rows, columns = (_resize_matrix(before, after, method) for before, after in zip(old, new, strict=True))
     grid = np.asarray(array, np.float32).reshape(*old, width)
     return np.einsum("ij,kl,jlc->ikc", rows, columns, grid).reshape(1, -1, width).astype(np.float32)
 
 
-def _resize_matrix(old: int, new: int) -> np.ndarray:
-    """(new, old): the weights of Keys' cubic (a = -0.5) with which each new place sees the old ones."""
+def resize_patches(kernel: np.ndarray, new: Pair, method: str = "bicubic") -> np.ndarray:
+    """A kernel of patches (height, width, in, out) for patches of another size.
+
+    It gives on larger patches, when these were resized from small ones, what the stored one gives on the small ones.
+    Beyer et al., "FlexiViT", https://arxiv.org/abs/2212.08013.
+
+    >>> resize_patches(np.ones((4, 4, 3, 8), np.float32), (6, 6)).shape
+    (6, 6, 3, 8)
+    """
+    method = method.removesuffix("_corners")
+    rows, columns = (
+        np.linalg.pinv(_resize_matrix(before, after, method).T)
+        for before, after in zip(kernel.shape[:2], new, strict=True)
+    )
+    return np.einsum("ij,kl,jlco->ikco", rows, columns, kernel, optimize=True).astype(np.float32)
+
+
+def _resize_matrix(old: int, new: int, method: str) -> np.ndarray:
+    """(new, old): the weights with which each new place sees the old ones."""
     ratio = old / new
-    reach = max(ratio, 1.0)
     centres = (np.arange(new) + 0.5) * ratio - 0.5
-    distance = np.abs(np.arange(old)[None, :] - centres[:, None]) / reach
-    near = (1.5 * distance - 2.5) * distance**2 + 1
-    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-    weights = np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
-    return weights / weights.sum(1, keepdims=True)
+    if method == "bicubic":  # Keys' cubic (a = -0.5)
+        distance = np.abs(np.arange(old)[None, :] - centres[:, None]) / max(ratio, 1.0)
+        near = (1.5 * distance - 2.5) * distance**2 + 1
+        far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+        weights = np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
+        return weights / weights.sum(1, keepdims=True)
+    if method == "bilinear_corners":
+        centres = np.linspace(0, old - 1, new)
+    return np.maximum(0.0, 1 - np.abs(np.arange(old)[None, :] - np.clip(centres, 0, old - 1)[:, None]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -71,12 +71,20 @@ def fill(
         shapes[stem] = (*shapes[stem][:2], stored_channels, *shapes[stem][3:])
         notes.append(f"{stem} is adapted from {stored_channels} to {in_chans} input channels")
     adapters = _needed_adapters(graph, found, shapes, notes)
-    wanted = {path: shape for path, shape in shapes.items() if not (new_head and path in head)}
-    filled: dict[str, Any] = graph.initialise(sorted(head), seed) if new_head else {}
+    fresh = {path for path in _lacking(source, shapes) if names.torch_name(path) not in found}
+    if fresh:
+        notes.append(f"{', '.join(source.lacks)} is not in the weights and starts afresh")
+    fresh |= head if new_head else set()
+    wanted = {path: shape for path, shape in shapes.items() if path not in fresh}
+    filled: dict[str, Any] = graph.initialise(sorted(fresh), seed)
     for path, array in names.converted(kept, wanted, source.where):
         array = adapt_input(array, in_chans) if path == stem else array
         filled[path] = jax.device_put(adapters[path](array) if path in adapters else array)
     return graph, filled, new_head
+
+
+def _lacking(source: Source, paths: Iterable[str]) -> set[str]:
+    return {path for path in paths if any(path.startswith(f"{module}.") for module in source.lacks)}
 
 
 def _stored_classes(source: Source, whole: Graph, found: Mapping[str, Any], head_weight: str) -> int:

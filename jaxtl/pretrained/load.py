@@ -11,12 +11,14 @@ import jax
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.errors import InputError
 from jaxtl.model import Model
+from jaxtl.models.convolution import pair
 from jaxtl.models.graph import Graph
 from jaxtl.models.head import hidden_widths
 from jaxtl.notices import say
 from jaxtl.pretrained import tags, weight_files
 from jaxtl.pretrained.fill import fill
 from jaxtl.pretrained.source import Source, architecture_of, completed, from_folder, resolve
+from jaxtl.pretrained.torchvision import adopted
 from jaxtl.trees import unflatten
 
 
@@ -80,7 +82,15 @@ def from_torch(
     said = getattr(module, "pretrained_cfg", None) or {}
     where = f"the {type(module).__name__}"
     arrays = weight_files.arrays_of(state, where)
-    source = Source(name, architecture_of(tag, name), arrays, completed(said, tag), where, license=said.get("license"))
+    source = Source(
+        name,
+        architecture_of(tag, name),
+        arrays,
+        completed(said, tag),
+        where,
+        license=said.get("license"),
+        assumed=not said,
+    )
     return _build(source, num_classes=num_classes, in_chans=in_chans, until=until, seed=seed, options=options)
 
 
@@ -102,6 +112,7 @@ def _build(
     _check("in_chans", in_chans, 1)
     _check("seed", seed, 0)
     notes: list[str] = []
+    source = adopted(source, {**source.options, **options}, notes)
     head_given = "head" in options
     options = {**source.options, **options}
     head = hidden_widths(options.pop("head", ()))
@@ -124,6 +135,10 @@ def _build(
         channels = graph.options["in_chans"]
     if head and head_given and not graph.network.num_classes:
         raise InputError(f"head={head} needs classes to lead to; pass num_classes=N")
+    size = options.get("img_size")
+    if size is not None and pair(size) != preprocess.size:
+        preprocess = preprocess.replace(size=size)
+        notes.append(f"images are prepared at {' x '.join(map(str, preprocess.size))} pixels, as img_size={size} asks")
     if channels != preprocess.channels:
         preprocess = preprocess.with_channels(channels)
         notes.append(
@@ -143,6 +158,7 @@ def _build(
         notes=tuple(notes),
         license=source.license,
         pretrained=source.arrays is not None,
+        loaded_preprocess=preprocess,
     )
 
 

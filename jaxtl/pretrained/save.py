@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from jaxtl import __version__
-from jaxtl.errors import InputError
-from jaxtl.files import make_folder
+from jaxtl.files import written_together
 from jaxtl.model import Model
 from jaxtl.pretrained import names
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-FILES = (WEIGHTS, CONFIG)
-_UNFINISHED = ".unfinished-"
+_SAID_ELSEWHERE = ("num_classes", "in_chans", "remat")  # the last is a matter of a training run
 
 
 def save(model: Model, folder: str | Path, *, training: dict[str, Any] | None = None) -> Path:
@@ -41,56 +37,27 @@ def save(model: Model, folder: str | Path, *, training: dict[str, Any] | None = 
     >>> jaxtl.load(folder).classes
     ('ant', 'bee')
     """
-    from safetensors.numpy import save_file
-
     folder = Path(folder)
-    make_folder(folder)
-    try:
-        for abandoned in folder.glob(f"{_UNFINISHED}*"):  # by a process that was killed
-            shutil.rmtree(abandoned)
-        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error}") from error
-    try:
-        state = names.state_dict(model.params, model.batch_stats)
-        save_file(state, unfinished / WEIGHTS, metadata={"format": "pt"})
-        config = json.dumps(_config(model, training), indent=2, ensure_ascii=False) + "\n"
-        (unfinished / CONFIG).write_text(config, encoding="utf-8")
-        shutil.copymode(unfinished / CONFIG, unfinished / WEIGHTS)  # safetensors lets nobody else read them
-        _publish(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with written_together(folder) as unfinished:
+        write_model(model, unfinished, config_of(model, training))
     return folder
 
 
-def _publish(unfinished: Path, folder: Path) -> None:
-    """Puts both files in their places, or, when that fails, the earlier ones back."""
-    for name in FILES:
-        if (folder / name).exists():
-            _second_name(folder / name, unfinished / f"earlier-{name}")
-    try:
-        for name in FILES:
-            os.replace(unfinished / name, folder / name)
-    except BaseException:
-        for name in FILES:
-            earlier = unfinished / f"earlier-{name}"
-            if earlier.exists():
-                shutil.move(earlier, folder / name)
-            else:
-                (folder / name).unlink(missing_ok=True)
-        raise
+def write_model(model: Model, folder: Path, config: dict[str, Any]) -> None:
+    """Writes the weights under timm's names and a ``config.json``."""
+    from safetensors.numpy import save_file
+
+    state = names.state_dict(model.params, model.batch_stats)
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+    shutil.copymode(folder / CONFIG, folder / WEIGHTS)  # safetensors lets nobody else read them
 
 
-def _second_name(file: Path, name: Path) -> None:
-    try:
-        os.link(file, name)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(file, name)
-
-
-def _config(model: Model, training: dict[str, Any] | None) -> dict[str, Any]:
+def config_of(model: Model, training: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What ``config.json`` says about a model."""
     graph = model.graph
-    options = {k: v for k, v in graph.options.items() if k not in ("num_classes", "in_chans") and v is not None}
+    options = {k: v for k, v in graph.options.items() if k not in _SAID_ELSEWHERE and v is not None}
     cfg = {
         **model.preprocess.to_dict(),
         "num_classes": model.num_classes,

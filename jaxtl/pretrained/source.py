@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ class Source:
     classes: tuple[str, ...] | None = None
     options: dict[str, Any] = field(default_factory=dict)
     license: str | None = None
+    assumed: bool = False  # the preprocessing is the architecture's; nothing said which belongs to these weights
+    lacks: tuple[str, ...] = ()  # modules in front of the head that are known to be missing from the arrays
 
 
 def resolve(name: str, weights: str | Path | None) -> Source:
@@ -33,22 +35,29 @@ def resolve(name: str, weights: str | Path | None) -> Source:
         return from_folder(Path(name), name, weights)
     tag = tags.find(name)
     if weights is None:
-        return Source(name, architecture_of(tag, name), None, tag.preprocess_dict(), "random initialisation")
+        architecture, classes = architecture_of(tag, name), tag.pretrained_cfg.get("num_classes")
+        return Source(name, architecture, None, tag.preprocess_dict(), "random initialisation", num_classes=classes)
     if weights != "default":
         file = Path(weights)
         if (file / "config.json").is_file():
             return _of_architecture(tag.architecture, from_folder(file, name, "default"))
         architecture = architecture_of(tag, name)
-        return Source(name, architecture, weight_files.read(file), tag.preprocess_dict(), str(weights))
+        arrays = weight_files.read(file)
+        return Source(name, architecture, arrays, tag.preprocess_dict(), str(weights), assumed=True)
     if tag.folder is not None:
         return from_folder(tag.folder, tag.name, "default")
+    if tag.obstacle is not None:
+        raise InputError(
+            f"jaxtl cannot fetch the weights of {tag.name}: {tag.obstacle}; timm can: "
+            f"jaxtl.from_torch(timm.create_model({tag.name!r}, pretrained=True), {tag.architecture!r})"
+        )
     if tag.hub_id is None:
         raise InputError(
             f"no pretrained weights are known for {name}; "
             "pass weights=FILE for your own or weights=None for random ones"
         )
-    folder = hub.fetch(tag.hub_id, tag.revision)
-    return _of_architecture(tag.architecture, from_folder(folder, tag.name, "default", tag))
+    source = from_folder(hub.fetch(tag.hub_id, tag.revision), tag.name, "default", tag)
+    return source if tag.architecture is None else _of_table(tag, source)
 
 
 def architecture_of(tag: tags.Tag, name: str) -> str:
@@ -62,6 +71,15 @@ def _of_architecture(architecture: str | None, source: Source) -> Source:
     if architecture not in (None, source.architecture):
         raise InputError(f"{source.where} holds a {source.architecture} and not a {architecture}, says its config.json")
     return source
+
+
+def _of_table(tag: tags.Tag, source: Source) -> Source:
+    """A hub repository as the table means it; like timm, which reads only its weights, some of them for two."""
+    assert tag.hub_id is not None
+    assert tag.architecture is not None
+    if source.architecture != tag.hub_id.rpartition("/")[2].partition(".")[0]:
+        source = _of_architecture(tag.architecture, source)
+    return replace(source, architecture=tag.architecture, options={}, lacks=tag.lacks)
 
 
 def from_folder(folder: Path, name: str, weights: str | Path | None, tag: tags.Tag | None = None) -> Source:

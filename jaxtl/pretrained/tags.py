@@ -1,7 +1,10 @@
 """Which pretrained weights exist, where they are, and the preprocessing they were trained with.
 
 The tables in `tables/` hold one line of JSON a tag, grouped by architecture, whose first line is its default. A line
-names the fields in which it differs from `DEFAULTS`. `tools/tags_from_timm.py` writes the tables of timm's families.
+names the fields in which it differs from `DEFAULTS`, and what is special about where its weights are: `hub_id` (another
+repository than `timm/NAME`), `folder` (they come with jaxtl), `obstacle` (why jaxtl cannot read them) and `lacks`
+(modules that the file has not and that start afresh). `tools/tags_from_timm.py` writes the tables of timm's families.
+What jaxtl has no network for is passed over.
 """
 
 from __future__ import annotations
@@ -54,6 +57,8 @@ class Tag:
         pretrained_cfg: timm's fields, those of `DEFAULTS`, complete; empty for a hub repository.
         revision: Branch, git tag or commit of the hub repository; None for its main branch.
         folder: Folder with `config.json` and `model.safetensors` of weights that come with jaxtl.
+        obstacle: Why jaxtl cannot read the weights, as a clause; None when it can.
+        lacks: Modules in front of the head of which the weights hold nothing.
     """
 
     name: str
@@ -63,12 +68,17 @@ class Tag:
     pretrained_cfg: dict[str, Any]
     revision: str | None = None
     folder: Path | None = None
+    obstacle: str | None = None
+    lacks: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
-        """`"hub"`: to be downloaded; `"carried"`: in `folder`; `"untrained"`: no weights exist."""
+        """`"hub"`: to be downloaded; `"carried"`: in `folder`; `"foreign"`: not readable here, see `obstacle`;
+        `"untrained"`: no weights exist."""
         if self.folder is not None:
             return "carried"
+        if self.obstacle is not None:
+            return "foreign"
         return "untrained" if self.hub_id is None else "hub"
 
     def preprocess_dict(self) -> dict[str, Any]:
@@ -130,7 +140,7 @@ def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
     Args:
         pattern: A shell pattern (`*`, `?`, `[...]`), matched against the whole name; one without a dot also matches
             all tags of the architectures it matches, so `"resnet50"` lists every set of weights of that network.
-        pretrained: Leave out the architectures without weights.
+        pretrained: Leave out the architectures without weights, and weights that jaxtl cannot read.
 
     Returns:
         `"architecture.tag"` for each set of weights, `"architecture"` where there are none. Empty when nothing matches.
@@ -140,10 +150,13 @@ def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
     >>> list_models("no-such-model")
     []
     """
-    names = {f"{architecture}.{tag}" for architecture, rows in _table().items() for tag in rows if tag}
+    rows = [(architecture, tag, row) for architecture, tags in _table().items() for tag, row in tags.items()]
+    names = {
+        f"{architecture}.{tag}" for architecture, tag, row in rows if tag and not (pretrained and "obstacle" in row)
+    }
     if not pretrained:
-        names |= {architecture for architecture, rows in _table().items() if "" in rows}
-        names |= {architecture for architecture in _registered() if architecture not in _table()}
+        names |= {architecture for architecture, tag, _ in rows if not tag}
+        names |= _registered() - _table().keys()
     patterns = [pattern] if "." in pattern else [pattern, f"{pattern}.*"]
     return sorted({name for p in patterns for name in fnmatch.filter(names, p)}, key=_natural)
 
@@ -156,13 +169,15 @@ def hub_ids() -> list[str]:
 
 @functools.cache
 def _table() -> dict[str, dict[str, dict[str, Any]]]:
-    """{architecture: {tag: row}}, the tag "" for an architecture without weights."""
+    """{architecture: {tag: row}} of all networks there are, the tag "" for an architecture without weights."""
     table: dict[str, dict[str, dict[str, Any]]] = {}
+    registered = _registered()
     for path in sorted(TABLES.glob("*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             architecture, _, tag = row.pop("name").partition(".")
-            table.setdefault(architecture, {})[tag] = row
+            if architecture in registered:
+                table.setdefault(architecture, {})[tag] = row
     return table
 
 
@@ -171,7 +186,16 @@ def _tag(architecture: str, tag: str, row: dict[str, Any]) -> Tag:
     folder = TABLES.parent / row["folder"] if "folder" in row else None
     said = row if folder is None else _carried_cfg(folder)
     cfg = {key: _as_tuple(said.get(key, default)) for key, default in DEFAULTS.items()}
-    return Tag(name, architecture, tag or None, _hub_id(architecture, tag, row), cfg, folder=folder)
+    return Tag(
+        name,
+        architecture,
+        tag or None,
+        _hub_id(architecture, tag, row),
+        cfg,
+        folder=folder,
+        obstacle=row.get("obstacle"),
+        lacks=tuple(row.get("lacks", ())),
+    )
 
 
 def _carried_cfg(folder: Path) -> dict[str, Any]:
@@ -195,7 +219,7 @@ def _hub_tag(name: str, repository: str) -> Tag:
 def _unknown_architecture(name: str, architecture: str) -> str:
     if "/" in name:
         return f"there is no file, folder or model {name!r}; a hub repository is written hf_hub:ORGANISATION/REPOSITORY"
-    known = sorted(_registered() | _table().keys(), key=_natural)
+    known = sorted(_registered(), key=_natural)
     hint = nearest(architecture, known)
     return f"unknown architecture {architecture!r}{hint or '; jaxtl list shows all models'}"
 

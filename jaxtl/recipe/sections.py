@@ -34,6 +34,8 @@ class ModelSection(Section):
     """Widths of the hidden layers of a new head, [512] say; none: one linear layer."""
     drop_path_rate: Annotated[Number, Field(ge=0, lt=1)] | None = None
     """Stochastic depth of the last block, a probability; null: as it was saved, else none."""
+    remat: bool = False
+    """Compute the activations inside each block again for the gradient, to save their memory."""
 
 
 class Augment(Section):

@@ -121,7 +121,7 @@ def fine_tune(
         tuned = loop.state.to_model(model).replace(classes=data.classes)
         best = max(loop.history, key=lambda record: (score(record), record["epoch"]))
         if output is not None:
-            write_results(output, recipe, loop.history, tuned, _best(checkpoints, loop, tuned))
+            write_results(output, recipe, data, loop.history, tuned, _best(checkpoints, loop, tuned))
     return Result(tuned, loop.history, best, output)
 
 

@@ -130,12 +130,13 @@ def with_probe(model: Model, probe: Probe) -> Model:
     """
     kernel, bias = _head_leaves(model)
     flat = flatten(model.params)
-    if flat[kernel].shape != probe.kernel.shape:
+    shape = flat[kernel].shape
+    if shape[-2:] != probe.kernel.shape:
         raise InputError(
-            f"the head of {model.name} is {'x'.join(map(str, flat[kernel].shape))} and the probe "
+            f"the head of {model.name} is {'x'.join(map(str, shape[-2:]))} and the probe "
             f"{'x'.join(map(str, probe.kernel.shape))}; fit it to this model's features and classes"
         )
-    fitted = {kernel: jnp.asarray(probe.kernel), bias: jnp.asarray(probe.bias)}
+    fitted = {kernel: jnp.asarray(probe.kernel).reshape(shape), bias: jnp.asarray(probe.bias)}
     return model.replace(params=unflatten({**flat, **fitted}))
 
 
@@ -185,11 +186,11 @@ def linear_probe(
 
 
 def _head_leaves(model: Model) -> tuple[str, str]:
-    """Paths of the head's kernel and bias, where these are all it has."""
+    """Paths of the head's kernel and bias, where these are all it has; a 1x1 convolution's kernel is a matrix too."""
     head = model.graph.head
-    paths = [path for path in model.graph.params if path.startswith(f"{head}.")]
+    paths = [path for path in model.graph.params if model.graph.in_head(path)]
     expected = (f"{head}.kernel", f"{head}.bias")
-    if sorted(paths) != sorted(expected) or model.graph.params[expected[0]].ndim != 2:
+    if sorted(paths) != sorted(expected) or model.graph.params[expected[0]].shape[:-2] not in ((), (1, 1)):
         has = ", ".join(paths) if paths else "no parameter"
         raise InputError(
             f"a linear probe needs a head of one linear layer, and that of {model.name} has {has}; "

@@ -48,6 +48,7 @@ def prepare(recipe: Recipe) -> Prepared:
         seed=recipe.seed,
         **{name: rate for name, rate in rates.items() if rate is not None},
         **({"head": network.head} if network.head else {}),
+        **({"remat": True} if network.remat else {}),
     )
     changes = {name: getattr(images, name) for name in ("size", "crop_pct") if getattr(images, name) is not None}
     model = model.replace(preprocess=model.preprocess.replace(**changes))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
 from jaxtl.files import make_folder, write_whole
 from jaxtl.model import Model
@@ -37,13 +38,15 @@ def write_history(output: Path, history: Records) -> None:
     write_whole(output / "history.jsonl", "".join(json.dumps(record) + "\n" for record in history))
 
 
-def write_results(output: Path, recipe: Recipe, history: Records, tuned: Model, best: tuple[Model, Any] | None) -> None:
+def write_results(
+    output: Path, recipe: Recipe, data: Data, history: Records, tuned: Model, best: tuple[Model, Any] | None
+) -> None:
     """``model/`` after the last epoch, ``best/`` with its record where there is one, and ``curves.png``."""
     from jaxtl.report.curves import plot_history
 
-    training = recipe.model_dump(mode="json", exclude={"output"})
-    save(tuned, output / "model", training={"recipe": training, "result": history[-1]})
+    training = {"recipe": recipe.model_dump(mode="json", exclude={"output"}), "data": data.record()}
+    save(tuned, output / "model", training={**training, "result": history[-1]})
     if best is not None:
         model, record = best
-        save(model, output / "best", training={"recipe": training, "result": record})
+        save(model, output / "best", training={**training, "result": record})
     plot_history(history, output / "curves.png")

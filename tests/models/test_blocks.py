@@ -48,8 +48,8 @@ def test_what_is_in_no_block() -> None:
 
 
 def test_an_mlp_head_and_stages_of_plain_layers_are_one_block() -> None:
-    assert registry.build("cifar_resnet20", head=(8, 8)).blocks[-1] == ("fc", ("fc",))
-    assert registry.build("resnet18d").blocks[0] == ("stem", ("conv1", "bn1", "maxpool"))
+    assert registry.build("cifar_resnet20", head=(8, 8)).block_steps[-1] == ("fc", ("fc",))
+    assert registry.build("resnet18d").block_steps[0] == ("stem", ("conv1", "bn1", "maxpool"))
 
     class Plain(Network):
         def __init__(self) -> None:
@@ -58,4 +58,4 @@ def test_an_mlp_head_and_stages_of_plain_layers_are_one_block() -> None:
             self.body = Stack(Conv(3, 4, 3), Conv(4, 4, 3))
             self.fc = Linear(4, 2)
 
-    assert Plain().blocks == (("body", ("body",)), ("empty", ()), ("fc", ("fc",)))
+    assert Plain().block_steps == (("body", ("body",)), ("empty", ()), ("fc", ("fc",)))

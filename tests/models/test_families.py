@@ -19,7 +19,7 @@ SMALL = [name for family in FAMILIES.values() for name in family.always]
 
 @pytest.mark.parametrize("name", SMALL)
 def test_every_parameter_belongs_to_a_stage_and_a_block(name: str) -> None:
-    graph = Graph(name)
+    graph = Graph(name, num_classes=7)
     for path in (*graph.params, *graph.batch_stats):
         assert graph.stage_of(path) in graph.stages
     depths = {graph.depth_of(path) for path in graph.params}
@@ -43,14 +43,14 @@ def test_parameters_are_timms_in_number_and_name(name: str) -> None:
 def test_cuts_heads_and_channels(name: str) -> None:
     family = MEMBERS[name]
     whole = registry.build(name, **family.member_options)
-    for until in (whole.stages[0], whole.stages[len(whole.stages) // 2], whole.stages[-2]):
+    for until in (whole.stage_names[0], whole.stage_names[len(whole.stage_names) // 2], whole.stage_names[-2]):
         graph = Graph(name, **family.member_options, until=until, num_classes=3, in_chans=5, head=(6,))
         images = jnp.zeros((2, family.member_size, family.member_size, 5))
         logits = jax.eval_shape(lambda p, s, x, g=graph: g.apply(p, s, x)[0], *_abstract(graph), images)
         features = jax.eval_shape(graph.features, *_abstract(graph), images)
         assert logits.shape == (2, 3)
         assert features.shape == (2, graph.network.num_features)
-        assert graph.stages[-2:] == (until, whole.stages[-1])
+        assert graph.stages[-2:] == (until, whole.stage_names[-1])
     headless = Graph(name, **family.member_options, num_classes=0)
     assert not any(headless.in_head(path) for path in headless.params)
     pooled = jax.eval_shape(

@@ -54,7 +54,7 @@ def test_every_parameter_belongs_to_exactly_one_stage(name: str) -> None:
     owned = [module for modules in network.stage_modules.values() for module in modules]
     assert len(owned) == len(set(owned))
     assert set(nnx.to_pure_dict(nnx.state(network))) <= set(owned)
-    assert network.head == "fc"
+    assert network.head_stage == "fc"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from timm_guest import import_timm
 
 import jaxtl
 from jaxtl.errors import InputError
-from jaxtl.pretrained import save as module
 
 CLASSES = ("Gänseblümchen", "ひまわり", "тюльпан", "🌹 rose")
 
@@ -95,9 +94,7 @@ def _fails_at(monkeypatch, what: str) -> None:
     else:
         calls = iter(range(int(what)))
         replace = os.replace
-        monkeypatch.setattr(
-            module.os, "replace", lambda *names: fail() if next(calls, None) is None else replace(*names)
-        )
+        monkeypatch.setattr(os, "replace", lambda *names: fail() if next(calls, None) is None else replace(*names))
 
 
 @pytest.mark.parametrize("what", ["weights", "config", "0", "1"])

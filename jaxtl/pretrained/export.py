@@ -1,0 +1,186 @@
+"""``jaxtl.export``: a model as a folder that other programs use: timm, torchvision, or JAX alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jaxtl.errors import InputError, nearest
+from jaxtl.files import written_together
+from jaxtl.model import Model
+from jaxtl.notices import say
+from jaxtl.pretrained import names, tags
+from jaxtl.pretrained.card import CARD, card, shareable
+from jaxtl.pretrained.config import read_config
+from jaxtl.pretrained.load import load
+from jaxtl.pretrained.save import WEIGHTS, config_of, write_model
+from jaxtl.pretrained.stablehlo import write_stablehlo
+from jaxtl.pretrained.torchvision import builder_of, to_torchvision
+
+ABOUT = "model.json"
+_NOT_TIMMS = ("block", "attn_layer", "rd_ratio", "block_strings")
+"""Options that timm takes in other words."""
+
+
+def export(model: Model, folder: str | Path, format: str = "timm", *, training: dict[str, Any] | None = None) -> Path:
+    """Writes a model for others; all files of the folder, or none.
+
+    Args:
+        model: what to write.
+        folder: is made where it does not exist.
+        format: ``"timm"``: ``model.safetensors``, ``config.json`` and a model card, for
+            ``timm.create_model("local-dir:FOLDER", pretrained=True)``, ``jaxtl.load`` and the Hugging Face hub;
+            ``"torch"``: a state dict under torchvision's names, where torchvision has the architecture, else under
+            timm's (which, is said), as safetensors and, where torch is installed, as ``model.pth``;
+            ``"stablehlo"``: a program for JAX alone, from pixels to probabilities, for CPUs, GPUs and TPUs.
+        training: what the model card says about how the model was made, as ``jaxtl.save`` keeps it.
+
+    Raises:
+        InputError: another format, a network that the format cannot express, or a folder that cannot be written.
+
+    >>> import jaxtl, tempfile
+    >>> model = jaxtl.load("resnet10t", weights=None, num_classes=2)
+    >>> folder = export(model, tempfile.mkdtemp())
+    >>> sorted(path.name for path in folder.iterdir())
+    ['README.md', 'config.json', 'model.safetensors']
+    """
+    if format == "onnx":
+        raise InputError(_NO_ONNX)
+    if format not in _WRITERS:
+        known = ", ".join(_WRITERS)
+        raise InputError(f"a model can be exported as {known}, not as {format!r}{nearest(format, _WRITERS)}")
+    folder = Path(folder)
+    check, write = _WRITERS[format]
+    check(model)
+    with written_together(folder) as unfinished:
+        said = write(model, unfinished, training)
+    if said:
+        say(said)
+    return folder
+
+
+def export_run(source: str | Path, folder: str | Path, format: str = "timm") -> Path:
+    """``export`` of what a run wrote (its best model), of a saved folder, or of a name that ``jaxtl.load`` takes."""
+    place = Path(source)
+    inner = next((place / name for name in ("best", "model") if (place / name / "config.json").is_file()), place)
+    if not (inner / "config.json").is_file():
+        return export(load(str(source)), folder, format)
+    training = (read_config(inner).get("jaxtl") or {}).get("training")
+    return export(load(inner), folder, format, training=training)
+
+
+def _fits_timm(model: Model) -> None:
+    graph = model.graph
+    options = {key: value for key, value in graph.options.items() if value not in (None, ())}
+    instead = "jaxtl.save keeps it for jaxtl, format='stablehlo' for JAX alone"
+    if not type(graph.network).in_timm:
+        raise InputError(f"timm has no {graph.architecture}; {instead}")
+    if "until" in options:
+        raise InputError(f"timm cannot build {graph.architecture} cut after {options['until']!r}; {instead}")
+    if "head" in options:
+        raise InputError(f"timm cannot build {graph.architecture} with a head of several layers; {instead}")
+    if unknown := [key for key in _NOT_TIMMS if key in options]:
+        raise InputError(f"timm cannot build {graph.architecture} with another {unknown[0]}; {instead}")
+
+
+def _write_timm(model: Model, folder: Path, training: dict[str, Any] | None) -> str:
+    graph = model.graph
+    if Path(model.name).is_absolute():  # a folder of this machine
+        model = model.replace(name=Path(model.name).name)
+    config = config_of(model, shareable(training))
+    config["model_args"] = _timm_arguments(model)
+    config["global_pool"] = graph.options.get("global_pool") or getattr(graph.network, "global_pool", "avg")
+    known = tags.find(graph.architecture).pretrained_cfg
+    for key in ("first_conv", "classifier", "fixed_input_size"):
+        if known.get(key):
+            config["pretrained_cfg"][key] = known[key]
+    write_model(model, folder, config)
+    (folder / CARD).write_text(card(model, training), encoding="utf-8")
+    return ""
+
+
+def _timm_arguments(model: Model) -> dict[str, Any]:
+    """What ``timm.create_model`` needs to build the same network, besides its name and the number of classes."""
+    of_training = ("num_classes", "drop_rate", "drop_path_rate", "remat")
+    options = {key: v for key, v in model.graph.options.items() if key not in of_training and v not in (None, ())}
+    if options.get("in_chans") == 3:
+        del options["in_chans"]
+    return options
+
+
+def _fits_torch(model: Model) -> None:
+    if builder_of(model.graph) is None:
+        _fits_timm(model)
+
+
+def _write_torch(model: Model, folder: Path, training: dict[str, Any] | None) -> str:
+    from safetensors.numpy import save_file
+
+    state = names.state_dict(model.params, model.batch_stats)
+    builder = builder_of(model.graph)
+    if builder:
+        state = to_torchvision(state, model.graph)
+        whose, start, arguments = "torchvision", f"models.{builder.name}(", builder.arguments
+    else:
+        whose, start = "timm", f"create_model({model.graph.architecture!r}, "
+        arguments = "".join(f", {key}={value!r}" for key, value in _timm_arguments(model).items())
+    network = f"{whose}.{start}num_classes={model.num_classes}{arguments})"
+    about = {
+        "names": whose,
+        "network": network,
+        "classes": model.classes and list(model.classes),
+        "preprocess": model.preprocess.to_dict(),
+    }
+    text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
+    (folder / ABOUT).write_text(text, encoding="utf-8")
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    shutil.copymode(folder / ABOUT, folder / WEIGHTS)
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        torch.save({name: torch.from_numpy(array.copy()) for name, array in state.items()}, folder / "model.pth")
+    (folder / CARD).write_text(_TORCH.format(name=model.name, whose=whose, network=network), encoding="utf-8")
+    return f"the names are {whose}'s: {network}"
+
+
+_TORCH = """# {name}: a state dict with {whose}'s names
+
+```python
+import safetensors.torch
+import {whose}
+
+network = {network}
+network.load_state_dict(safetensors.torch.load_file("model.safetensors"))
+network.eval()
+```
+
+`model.json` has the class names and the preprocessing.
+"""
+
+
+def _fits_everything(model: Model) -> None:
+    pass
+
+
+def _write_stablehlo(model: Model, folder: Path, training: dict[str, Any] | None) -> str:
+    write_stablehlo(model, folder)
+    return ""
+
+
+_Check = Callable[[Model], None]
+_Write = Callable[[Model, Path, dict[str, Any] | None], str]
+_WRITERS: dict[str, tuple[_Check, _Write]] = {
+    "timm": (_fits_timm, _write_timm),
+    "torch": (_fits_torch, _write_torch),
+    "stablehlo": (_fits_everything, _write_stablehlo),
+}
+
+_NO_ONNX = (
+    "there is no converter from JAX to ONNX that does these networks right (jax2onnx 0.17 writes max-pooling that "
+    "onnxruntime refuses); export as timm, then "
+    "torch.onnx.export(timm.create_model('local-dir:FOLDER', pretrained=True).eval(), ...)"
+)

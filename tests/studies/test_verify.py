@@ -1,0 +1,66 @@
+"""The same network as timm's, and the stage from which on it is not."""
+
+from __future__ import annotations
+
+import pytest
+from timm_guest import import_timm
+
+from jaxtl import cli
+from jaxtl.errors import InputError
+from jaxtl.studies import verify as module
+from jaxtl.studies.verify import TOLERANCE, verify
+
+import_timm()
+
+
+def test_all_stages_of_a_resnet_are_timms() -> None:
+    found = verify("resnet18", size=64)
+    stages = ["stem", "layer1", "layer2", "layer3", "layer4", "fc"]
+    assert list(found.evaluation) == stages
+    assert list(found.training) == [*stages, "statistics"]
+    assert 0 < max(found.evaluation.values()) < TOLERANCE
+    assert found.first_difference is None
+    assert found.parameters == 11_689_512
+    assert "the same as timm's" in str(found)
+
+
+@pytest.mark.parametrize("stage", ["layer2", "layer4", "fc"])
+def test_the_first_stage_that_differs_is_named(monkeypatch, stage: str) -> None:
+    def damaged(*arguments):
+        reference = untouched(*arguments)
+        next(getattr(reference, stage).parameters()).data.mul_(1.01)
+        return reference
+
+    untouched = module._reference
+    monkeypatch.setattr(module, "_reference", damaged)
+    found = verify("resnet18", size=64)
+    assert found.first_difference == f"{stage} in evaluation mode"
+    assert f"the first to differ is {stage} in evaluation mode" in str(found)
+
+
+def test_a_wrong_momentum_shows_in_the_statistics_alone(monkeypatch) -> None:
+    def damaged(*arguments):
+        reference = untouched(*arguments)
+        reference.layer3[0].bn1.momentum = 0.9
+        return reference
+
+    untouched = module._reference
+    monkeypatch.setattr(module, "_reference", damaged)
+    assert verify("resnet18", size=64).first_difference == "statistics in training mode"
+
+
+def test_a_network_without_batch_norm_has_one_mode() -> None:
+    assert verify("resnet50_gn", size=64).training == {}
+
+
+def test_what_timm_does_not_have() -> None:
+    with pytest.raises(InputError, match="timm has no network called 'cifar_resnet20'"):
+        verify("cifar_resnet20")
+
+
+def test_the_command_says_so_by_its_exit_code(monkeypatch, capsys) -> None:
+    assert cli.main(["verify", "resnet18", "--size", "64"]) == 0
+    assert "the same as timm's" in capsys.readouterr().out
+    monkeypatch.setattr(module, "TOLERANCE", 1e-9)
+    assert cli.main(["verify", "resnet18", "--size", "64"]) == 1
+    assert "the first to differ is stem in evaluation mode" in capsys.readouterr().out
