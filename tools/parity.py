@@ -4,7 +4,7 @@ python tools/parity.py                all of them
 python tools/parity.py NAME ...       these; rows of others stay
 python tools/parity.py --missing      those without a row, to continue after an interruption
 
-The difference is that of logits and features on random images at all sizes of the family (`tests/families.py`), with all
+The difference is that of logits and features on random images at all sizes of the family (`tests/families.py`), all
 parameters and statistics random, in parts of the largest value. Exits with 1 when one is too large, or when the numbers
 of parameters differ.
 """
