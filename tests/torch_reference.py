@@ -66,6 +66,8 @@ def randomise(network, channels: int = 3, size: int = 64):
             norm.weight.add_(0.3).mul_(min(1, 50 / len(norms)) ** 0.75)
             if getattr(norm, "v", None) is not None:  # EvoNorm: the mean stays, and would leave the rest no share
                 norm.weight.add_(0.7)
+            if hasattr(norm, "num_groups"):  # the same for the constants that group norms add
+                norm.bias.mul_(0.5)
         batch_norms = [norm for norm in norms if getattr(norm, "running_mean", None) is not None]
         for norm in batch_norms:
             norm.reset_running_stats()

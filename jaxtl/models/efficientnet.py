@@ -206,7 +206,9 @@ class EfficientNet(Network):
 
 def _choose(option: str, value: Any, known: dict):
     if value not in known:
-        raise InputError(f"{option} is {value!r}{nearest(str(value), filter(None, known))}; it can be {', '.join(map(repr, known))}")
+        raise InputError(
+            f"{option} is {value!r}{nearest(str(value), filter(None, known))}; it can be {', '.join(map(repr, known))}"
+        )
     return known[value]
 
 

@@ -79,8 +79,8 @@ _rematerialised = nnx.remat(_call)
 class Conv(nnx.Module):
     """2-d convolution; torch's arguments, kernel (height, width, in / groups, out).
 
-    ``kernel_size`` is one number or (height, width); ``padding`` also ``"same"``, TensorFlow's rule, or ``None``: half the
-    kernel.
+    ``kernel_size`` is one number or (height, width); ``padding`` also ``"same"``, TensorFlow's rule, or ``None``, half
+    the kernel.
     """
 
     def __init__(

@@ -14,6 +14,7 @@ from jaxtl.model import Model
 from jaxtl.models.convolution import pair
 from jaxtl.models.graph import Graph
 from jaxtl.models.head import hidden_widths
+from jaxtl.models.registry import option_names
 from jaxtl.notices import say
 from jaxtl.pretrained import tags, weight_files
 from jaxtl.pretrained.fill import fill
@@ -45,8 +46,10 @@ def load(
             does: for 1 the RGB filters are summed, for n they are repeated and scaled by 3/n; mean and std follow.
         until: cuts the network after this stage; pooling and a new head follow.
         seed: of everything that is freshly initialised.
-        options: what the architecture takes besides: ``head=(512,)`` for a head with hidden layers of these widths,
-            ``drop_rate``, ``drop_path_rate``, ``output_stride``, ...
+        options: ``img_size``, the side of the images in pixels or (height, width): transformers are built for it, stored
+            position embeddings resized, and the preprocessing follows. What the architecture takes besides:
+            ``head=(512,)`` for a head with hidden layers of these widths, ``drop_rate``, ``drop_path_rate``,
+            ``output_stride``, ...
 
     Raises:
         InputError: an unknown name (the nearest are named), weights that do not fit (every difference is listed), a
@@ -122,6 +125,12 @@ def _build(
     until = until or options.pop("until", None)
     options.pop("until", None)
     preprocess = Preprocess.from_dict(source.preprocess)
+    size = options.get("img_size")
+    if size is not None and pair(size) != preprocess.size:
+        preprocess = preprocess.replace(size=size)
+        notes.append(f"images are prepared at {' x '.join(map(str, preprocess.size))} pixels, as img_size={size} asks")
+    if "img_size" not in option_names(source.architecture):
+        options.pop("img_size", None)  # networks for which only the preprocessing knows a size
     if source.arrays is None:
         num_classes = source.num_classes if num_classes is None else num_classes
         channels = in_chans or options.pop("in_chans", None) or preprocess.channels
@@ -135,10 +144,6 @@ def _build(
         channels = graph.options["in_chans"]
     if head and head_given and not graph.network.num_classes:
         raise InputError(f"head={head} needs classes to lead to; pass num_classes=N")
-    size = options.get("img_size")
-    if size is not None and pair(size) != preprocess.size:
-        preprocess = preprocess.replace(size=size)
-        notes.append(f"images are prepared at {' x '.join(map(str, preprocess.size))} pixels, as img_size={size} asks")
     if channels != preprocess.channels:
         preprocess = preprocess.with_channels(channels)
         notes.append(

@@ -18,6 +18,7 @@ from jaxtl.data.preprocess import Preprocess
 from jaxtl.errors import InputError
 from jaxtl.files import make_folder
 from jaxtl.model import Model
+from jaxtl.models.registry import option_names
 from jaxtl.notices import quiet
 from jaxtl.recipe import Recipe
 from jaxtl.studies.decide import BATCH, SIZE_GAIN, Decision, Measured, decide
@@ -143,7 +144,8 @@ def plan(
         sizes: dict[int, float] = {}
         doing("measuring the distance from the pretraining's images")
         distance = _distance(model, data)
-        if size is None and _smallest(model, seen) < min(model.preprocess.size):
+        any_size = "img_size" not in option_names(model.graph.architecture)
+        if size is None and any_size and _smallest(model, seen) < min(model.preprocess.size):
             doing("comparing input sizes")
             preprocess, sizes, decision = _size(model, data, seen, crop_pct, budget, seed)
             decisions.append(decision)

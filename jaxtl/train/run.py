@@ -49,9 +49,10 @@ def prepare(recipe: Recipe) -> Prepared:
         **{name: rate for name, rate in rates.items() if rate is not None},
         **({"head": network.head} if network.head else {}),
         **({"remat": True} if network.remat else {}),
+        **({"img_size": images.size} if images.size is not None else {}),
     )
-    changes = {name: getattr(images, name) for name in ("size", "crop_pct") if getattr(images, name) is not None}
-    model = model.replace(preprocess=model.preprocess.replace(**changes))
+    if images.crop_pct is not None:
+        model = model.replace(preprocess=model.preprocess.replace(crop_pct=images.crop_pct))
     augment = images.augment
     data = open_data(
         images.source,

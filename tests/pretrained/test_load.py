@@ -420,3 +420,12 @@ def test_numbers_that_cannot_be(wrong):
     (name,) = wrong
     with pytest.raises(InputError, match=f"{name} must be a whole number"):
         jaxtl.load("cifar_resnet20", weights=None, **wrong)
+
+
+def test_a_size_builds_transformers_for_it_and_is_the_preprocessings_for_all() -> None:
+    vit = jaxtl.load("vit_tiny_patch16_224", weights=None, num_classes=3, img_size=32)
+    assert vit.preprocess.size == (32, 32)
+    assert vit.params["pos_embed"].shape == (1, 5, 192)
+    resnet = jaxtl.load("resnet18", weights=None, num_classes=3, img_size=(64, 32))
+    assert resnet.preprocess.size == (64, 32)
+    assert "img_size" not in resnet.graph.options
