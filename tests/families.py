@@ -229,7 +229,7 @@ FAMILIES = {
             ("regnetv_040", {"output_stride": 8, "num_features": 96, "downsample": ""}),
         ),
         too_large={
-            "regnety_1280": {"w0": 48, "wa": 16.0, "group_size": 16},
+            "regnety_1280": {"w0": 48, "wa": 18.0, "group_size": 16},
             "regnety_2560": {"w0": 64, "wa": 23.0, "group_size": 37},
         },
     ),
@@ -264,7 +264,10 @@ FAMILIES = {
             ("resnetv2_50d", {"layers": (1, 2, 1, 1), "preact": False, "stem_type": "deep_same", "output_stride": 8}),
             ("resnetv2_50", {"layers": (1, 1, 1, 1), "stem_type": "deep_fixed", "width_factor": 2}),
         ),
-        too_large={name: {"layers": (1, 1, 1, 1)} for name in ("resnetv2_101x3_bit", "resnetv2_152x4_bit")},
+        too_large={
+            "resnetv2_101x3_bit": {"channels": (128, 256, 512, 1024), "stem_chs": 32},
+            "resnetv2_152x4_bit": {"channels": (64, 128, 256, 512), "stem_chs": 16},
+        },
     ),
     "swin_transformer": Family(
         always=("swin_s3_tiny_224", "swin_tiny_patch4_window7_224"),

@@ -46,8 +46,8 @@ def load(
             does: for 1 the RGB filters are summed, for n they are repeated and scaled by 3/n; mean and std follow.
         until: cuts the network after this stage; pooling and a new head follow.
         seed: of everything that is freshly initialised.
-        options: ``img_size``, the side of the images in pixels or (height, width): transformers are built for it, stored
-            position embeddings resized, and the preprocessing follows. What the architecture takes besides:
+        options: ``img_size``, the side of the images in pixels or (height, width): transformers are built for it, with
+            stored position embeddings resized, and the preprocessing follows. What the architecture takes besides:
             ``head=(512,)`` for a head with hidden layers of these widths, ``drop_rate``, ``drop_path_rate``,
             ``output_stride``, ...
 
