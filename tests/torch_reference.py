@@ -60,13 +60,13 @@ def randomise(network, channels: int = 3, size: int = 64):
         norms = [
             module
             for module in network.modules()
-            if hasattr(module, "eps") and getattr(module, "weight", None) is not None
+            if hasattr(module, "eps") and getattr(module, "weight", None) is not None and module.weight.ndim == 1
         ]
         for norm in norms:  # the deeper, the smaller the branches: rounding errors must not grow with depth
             norm.weight.add_(0.3).mul_(min(1, 50 / len(norms)) ** 0.75)
             acts = not isinstance(getattr(norm, "act", torch.nn.Identity()), torch.nn.Identity)
             if getattr(norm, "v", None) is not None or (isinstance(norm, torch.nn.GroupNorm) and acts):
-                norm.weight.add_(0.7)  # within a branch; behind small ones biases alone would be left of the image
+                norm.weight.add_(0.4)  # within a branch; behind small ones biases alone would be left of the image
             if hasattr(norm, "num_groups"):  # the same for the constants that group norms add
                 norm.bias.mul_(0.5)
         batch_norms = [norm for norm in norms if getattr(norm, "running_mean", None) is not None]

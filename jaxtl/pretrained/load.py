@@ -115,6 +115,11 @@ def _build(
     _check("in_chans", in_chans, 1)
     _check("seed", seed, 0)
     notes: list[str] = []
+    size = options.get("img_size", source.options.get("img_size"))
+    if "img_size" not in option_names(source.architecture):
+        options = {
+            key: value for key, value in options.items() if key != "img_size"
+        }  # the preprocessing alone knows it
     source = adopted(source, {**source.options, **options}, notes)
     head_given = "head" in options
     options = {**source.options, **options}
@@ -125,12 +130,9 @@ def _build(
     until = until or options.pop("until", None)
     options.pop("until", None)
     preprocess = Preprocess.from_dict(source.preprocess)
-    size = options.get("img_size")
     if size is not None and pair(size) != preprocess.size:
         preprocess = preprocess.replace(size=size)
         notes.append(f"images are prepared at {' x '.join(map(str, preprocess.size))} pixels, as img_size={size} asks")
-    if "img_size" not in option_names(source.architecture):
-        options.pop("img_size", None)  # networks for which only the preprocessing knows a size
     if source.arrays is None:
         num_classes = source.num_classes if num_classes is None else num_classes
         channels = in_chans or options.pop("in_chans", None) or preprocess.channels

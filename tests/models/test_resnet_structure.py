@@ -74,7 +74,7 @@ def test_until_cuts_after_a_stage_and_puts_a_head_there(name: str, until: str, w
     assert kept.items() <= shapes(whole).items()
     assert shapes(cut)["fc.weight"] == (5, width)
     assert output_shape(abstract(cut)) == (2, 5)
-    assert output_shape(abstract(cut, "features")) == (2, width)
+    assert output_shape(abstract(cut, "pooled_features")) == (2, width)
 
 
 @pytest.mark.parametrize(("name", "width", "classes"), [("resnet18", 512, 1000), ("cifar_resnet20", 64, 10)])

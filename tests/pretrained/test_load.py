@@ -429,3 +429,10 @@ def test_a_size_builds_transformers_for_it_and_is_the_preprocessings_for_all() -
     resnet = jaxtl.load("resnet18", weights=None, num_classes=3, img_size=(64, 32))
     assert resnet.preprocess.size == (64, 32)
     assert "img_size" not in resnet.graph.options
+
+
+def test_a_size_beside_weights_with_torchvisions_names() -> None:
+    file = shared("weights/torchvision_mobilenet_v2_features.safetensors")
+    model = jaxtl.load("mobilenetv2_100", weights=file, num_classes=3, img_size=96)
+    assert model.preprocess.size == (96, 96)
+    assert model.params["conv_stem"]["kernel"].shape == (3, 3, 3, 32)

@@ -64,3 +64,10 @@ def test_the_command_says_so_by_its_exit_code(monkeypatch, capsys) -> None:
     monkeypatch.setattr(module, "TOLERANCE", 1e-9)
     assert cli.main(["verify", "resnet18", "--size", "64"]) == 1
     assert "the first to differ is stem in evaluation mode" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "test_convnext3", "mobilenetv3_small_050"])
+def test_other_kinds_of_stages_and_heads(name: str) -> None:
+    found = verify(name, size=32)
+    assert found.first_difference is None
+    assert len(found.evaluation) >= 5
