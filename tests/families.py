@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import datetime
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
 
 from jaxtl.models import registry, vit_architectures
 
@@ -353,3 +356,13 @@ def family_of(name: str) -> str | None:
 def names() -> list[str]:
     """All architectures of these families, sorted."""
     return [name for name in registry.names() if family_of(name)]
+
+
+def rotating(names: Iterable[str], count: int, always: Collection[str] = ()) -> list[Any]:
+    """Parameters for a test that takes seconds a name: some always, so many others that change with the date, and the
+    rest marked slow."""
+    names = list(names)
+    others = [name for name in names if name not in always]
+    day = datetime.date.today().toordinal()
+    today = {others[(count * day + i) % len(others)] for i in range(count)}
+    return [name if name in today or name in always else pytest.param(name, marks=pytest.mark.slow) for name in names]

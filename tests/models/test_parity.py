@@ -6,14 +6,13 @@ A normal run compares a network for each kind of option and a few more that chan
 
 from __future__ import annotations
 
-import datetime
 from functools import partial
 
 import families
 import jax
 import pytest
 import torch_reference
-from families import FAMILIES
+from families import FAMILIES, rotating
 from flax import nnx
 
 from jaxtl.models.layers import BatchNorm
@@ -22,18 +21,8 @@ from jaxtl.models.network import Network
 TOLERANCE = 1e-4  # of the largest value, float32
 A_DAY = 4
 
+ALWAYS = [name for family in FAMILIES.values() for name in family.always]
 VARIANTS = [variant for family in FAMILIES.values() for variant in family.variants]
-
-
-def _cases() -> list:
-    always = [name for family in FAMILIES.values() for name in family.always]
-    others = [name for name in families.names() if name not in always]
-    day = datetime.date.today().toordinal()
-    today = {others[(A_DAY * day + i) % len(others)] for i in range(A_DAY)}
-    return [
-        *always,
-        *(pytest.param(name, marks=[] if name in today else pytest.mark.slow) for name in others),
-    ]
 
 
 def compare(name: str, **options) -> float:
@@ -74,7 +63,7 @@ def _compiled(network: Network):
     return partial(jax.jit(run) if has_batch_norm else run, nnx.to_pure_dict(variables))
 
 
-@pytest.mark.parametrize("name", _cases())
+@pytest.mark.parametrize("name", rotating(families.names(), A_DAY, ALWAYS))
 def test_architecture(name: str) -> None:
     assert compare(name) < TOLERANCE
 

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 import torch_reference
-from families import FAMILIES
+from families import FAMILIES, rotating
 from PIL import Image
 from small_models import batch, bits, small_model
 from timm_guest import import_timm
@@ -24,7 +24,7 @@ from jaxtl.pretrained.names import state_dict
 CLASSES = ("Gänseblümchen", "ひまわり", "тюльпан", "🌹 rose")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", rotating(FAMILIES, 3, always=("resnet", "vision_transformer")))
 def test_a_tuned_network_goes_back_to_timm(family: str, tmp_path) -> None:
     timm = import_timm()
     import torch

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 import torch_reference
-from families import FAMILIES
+from families import FAMILIES, rotating
 
 import jaxtl
 from jaxtl.pretrained.names import state_dict
@@ -43,7 +43,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", rotating(NETWORKS, 3, always=("cifar_resnet20", "resnet18", "test_efficientnet")))
 def test_losses_parameters_and_statistics_follow_torch(name: str) -> None:
     make, size = NETWORKS[name]
     reference, options = make()
