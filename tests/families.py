@@ -117,15 +117,12 @@ FAMILIES = {
     ),
     "efficientnet": Family(
         always=(
-            "efficientnet_cc_b0_4e",
-            "mixnet_s",
             "mobilenetv1_100",
             "mobilenetv2_035",
             "test_efficientnet",
             "test_efficientnet_evos",
             "test_efficientnet_gn",
             "test_efficientnet_ln",
-            "tinynet_e",
         ),
         member="test_efficientnet",
         member_size=64,
@@ -136,7 +133,6 @@ FAMILIES = {
             ("test_efficientnet", {"aa_layer": "blur", "act_layer": "hard_swish", "num_classes": 7}),
             ("test_efficientnet", {"aa_layer": "blurpc", "pad_type": "same", "bn_eps": 1e-3}),
             ("test_efficientnet", {"output_stride": 8, "pad_type": "same"}),
-            ("tinynet_e", {"output_stride": 16}),
         ),
     ),
     "inception_v3": Family(
@@ -207,14 +203,8 @@ FAMILIES = {
         },
     ),
     "mobilenetv3": Family(
-        always=(
-            "lcnet_050",
-            "mobilenetv3_small_050",
-            "mobilenetv4_conv_small_035",
-            "mobilenetv4_hybrid_medium_075",
-            "tf_mobilenetv3_small_minimal_100",
-        ),
-        member="mobilenetv3_small_050",
+        always=("lcnet_050", "mobilenetv3_small_050", "tf_mobilenetv3_small_minimal_100"),
+        member="tf_mobilenetv3_small_minimal_100",
         member_size=64,
         sizes=(97, 64),
         variants=(("mobilenetv4_conv_small_035", {"aa_layer": "avg", "in_chans": 1, "num_classes": 7}),),

@@ -57,6 +57,9 @@ def randomise(network, channels: int = 3, size: int = 64):
                 parameter.copy_(normal(parameter, (2 / parameter[0].numel()) ** 0.5))
             else:
                 parameter.copy_(normal(parameter, 0.2))
+        for module in network.modules():
+            if hasattr(module, "weight_shape"):  # CondConv2d: a row of its weight is a whole kernel
+                module.weight.copy_(normal(module.weight, (2 / np.prod(module.weight_shape[1:])) ** 0.5))
         norms = [
             module
             for module in network.modules()

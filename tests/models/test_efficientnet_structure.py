@@ -2,26 +2,104 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import numpy as np
 import pytest
+import torch_reference
+from timm_guest import import_timm
 
 from jaxtl.errors import InputError
 from jaxtl.models import registry
 from jaxtl.models.block_strings import Block, Options, decode, decode_stages, make_divisible, resolve
 from jaxtl.models.efficientnet import ARCHITECTURES
+from jaxtl.models.efficientnet_blocks import SqueezeExcite, build_block
+from jaxtl.models.evonorm import BatchNormAct
 from jaxtl.models.graph import Graph
 
 
-def _options(se_from_exp: bool = False) -> Options:
+def _options(se_from_exp: bool = False, padding: str | None = None, layer_scale: float | None = None) -> Options:
     return Options(
         act="relu",
-        norm=lambda channels, act: None,
-        gate=lambda channels, ratio, act: None,
+        norm=BatchNormAct,
+        gate=lambda channels, ratio, act: SqueezeExcite(channels, round(channels * ratio), act=act),
         anti_aliasing=None,
-        padding=None,
-        round_width=make_divisible,
+        padding=padding,
+        round_width=lambda width: make_divisible(width, 4),
         se_from_exp=se_from_exp,
-        layer_scale=None,
+        layer_scale=layer_scale,
     )
+
+
+def _first(string: str, options: Options) -> Block:
+    return next(resolve(decode_stages([string]), options))[0]
+
+
+@pytest.mark.parametrize("padding", ["", "same"])
+@pytest.mark.parametrize(
+    ("string", "timm_class", "timm_options"),
+    [
+        ("cn_r1_k3_s2_c16_gs4", "ConvBnAct", {"kernel_size": 3, "stride": 2, "group_size": 4}),
+        ("dsa_r1_k3_s2_c24", "DepthwiseSeparableConv", {"stride": 2, "pw_act": True}),
+        ("ds_r1_k3_s1_c8_d1", "DepthwiseSeparableConv", {"s2d": 1}),
+        ("ir_r1_k3_s1_e4_c16_gs8", "InvertedResidual", {"exp_ratio": 4, "group_size": 8}),
+        (
+            "ir_r1_k3.5.7_a1.1_p1.1_s2_e6_c20",
+            "InvertedResidual",
+            {
+                "dw_kernel_size": [3, 5, 7],
+                "exp_kernel_size": [1, 1],
+                "pw_kernel_size": [1, 1],
+                "stride": 2,
+                "exp_ratio": 6,
+            },
+        ),
+        (
+            "ir_r1_k5_s2_e3_c24_cc4",
+            "CondConvResidual",
+            {"dw_kernel_size": 5, "stride": 2, "exp_ratio": 3, "num_experts": 4},
+        ),
+        ("ir_r1_k3_s1_e4_c16_cc3", "CondConvResidual", {"exp_ratio": 4, "num_experts": 3}),
+        ("er_r1_k3_s2_e4_c24_fc8", "EdgeResidual", {"stride": 2, "exp_ratio": 4, "force_in_chs": 8}),
+        (
+            "uir_r1_a5_k0_p3_s2_e2_c24",
+            "UniversalInvertedResidual",
+            {
+                "dw_kernel_size_start": 5,
+                "dw_kernel_size_mid": 0,
+                "dw_kernel_size_end": 3,
+                "stride": 2,
+                "exp_ratio": 2,
+            },
+        ),
+        (
+            "uir_r1_a3_k5_s1_e2_c16",
+            "UniversalInvertedResidual",
+            {"dw_kernel_size_start": 3, "dw_kernel_size_mid": 5, "exp_ratio": 2},
+        ),
+        (
+            "mqa_r1_k3_h2_s1_v2_d8_c16",
+            "MobileAttention",
+            {"num_heads": 2, "key_dim": 8, "value_dim": 8, "kv_stride": 2, "use_multi_query": True},
+        ),
+    ],
+)
+def test_blocks_are_timms(string: str, timm_class: str, timm_options: dict, padding: str) -> None:
+    import_timm()
+    from timm.models import _efficientnet_blocks
+    from torch import no_grad
+
+    options = _options(padding=padding or None, layer_scale=1e-5)
+    block = _first(string, options)
+    make = partial(getattr(_efficientnet_blocks, timm_class), 16, block.channels, pad_type=padding, **timm_options)
+    reference = torch_reference.randomise(make(), channels=16, size=11)
+    ours = torch_reference.filled(
+        build_block(16, block, options), {name: value.numpy() for name, value in reference.state_dict().items()}
+    )
+    images = torch_reference.images(11, channels=16)
+    with no_grad():
+        expected = reference(torch_reference.torch_images(images)).numpy().transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(ours(images), expected, atol=2e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(
@@ -79,7 +157,7 @@ def test_space_to_depth_takes_the_stride_of_the_next_stage() -> None:
 
 def test_squeeze_width_is_a_part_of_the_input_or_of_the_inside() -> None:
     stages = decode_stages(("ir_r1_e4_c8_se0.25",))
-    assert [next(iter(resolve(stages, _options(inside))))[0].se_ratio for inside in (False, True)] == [0.0625, 0.25]
+    assert [next(resolve(stages, _options(inside)))[0].se_ratio for inside in (False, True)] == [0.0625, 0.25]
 
 
 def test_stages_and_blocks() -> None:
