@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compilations import compilations
 from small_models import batch, bits, leaf_bits, small_model, training
 
 import jaxtl
@@ -85,19 +86,19 @@ def test_the_optimizer_remembers_nothing_of_what_is_frozen(half_frozen) -> None:
 
 
 def test_one_compilation_serves_all_steps_also_after_a_restore(half_frozen, tmp_path) -> None:
-    model, optimizer, _, _, train_step = half_frozen
-    assert train_step._cache_size() == 1
-    state, _, _ = _trained(model, optimizer, steps=2, train_step=train_step)
-    with Checkpoints(tmp_path / "checkpoints", {}) as checkpoints:
-        checkpoints.save(1, state, [{"val_accuracy": 0.5}])
-        restored, history = checkpoints.restore(1, jaxtl.TrainState.create(model, optimizer))
-    assert history == [{"val_accuracy": 0.5}]
-    assert leaf_bits(restored) == leaf_bits(state)
-    once, first = train_step(state, batch(seed=9))
-    twice, second = train_step(restored, batch(seed=9))
+    model, optimizer, _, _, _ = half_frozen
+    with compilations("train_step") as compiled:
+        state, train_step, _ = _trained(model, optimizer, steps=2)
+        with Checkpoints(tmp_path / "checkpoints", {}) as checkpoints:
+            checkpoints.save(1, state, [{"val_accuracy": 0.5}])
+            restored, history = checkpoints.restore(1, jaxtl.TrainState.create(model, optimizer))
+        assert history == [{"val_accuracy": 0.5}]
+        assert leaf_bits(restored) == leaf_bits(state)
+        once, first = train_step(state, batch(seed=9))
+        twice, second = train_step(restored, batch(seed=9))
     assert leaf_bits(once) == leaf_bits(twice)
     assert leaf_bits(first) == leaf_bits(second)
-    assert train_step._cache_size() == 1
+    assert len(compiled) == 1
 
 
 def _flops(function, *arguments) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 import torch_reference
+from compilations import compilations
 from families import FAMILIES, rotating
 
 import jaxtl
@@ -74,10 +75,11 @@ def _train(model: jaxtl.Model, images: list[np.ndarray], labels: np.ndarray):
         state = jaxtl.TrainState.create(model, optimizer)
         train_step = jaxtl.make_train_step(model, optimizer)
         losses = []
-        for x, y in zip(images, labels, strict=True):
-            state, metrics = train_step(state, {"image": jnp.asarray(x, jnp.float64), "label": y})
-            losses.append(float(metrics["loss"]))
-        assert train_step._cache_size() == 1
+        with compilations("train_step") as compiled:
+            for x, y in zip(images, labels, strict=True):
+                state, metrics = train_step(state, {"image": jnp.asarray(x, jnp.float64), "label": y})
+                losses.append(float(metrics["loss"]))
+        assert len(compiled) == 1
         return losses, *jax.device_get((state.all_params, state.batch_stats))
 
 
