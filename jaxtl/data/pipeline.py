@@ -52,7 +52,7 @@ def shuffled_batches(
     # Grain's own shuffle takes milliseconds per example for sets of less than a few hundred.
     @functools.lru_cache(maxsize=3)
     def order(epoch: int) -> np.ndarray:
-        return np.random.default_rng((seed, epoch)).permutation(count)
+        return epoch_order(seed, epoch, count)
 
     def load_at(position: int, rng: np.random.Generator) -> Example:
         epoch, place = divmod(position, per_epoch)
@@ -66,6 +66,15 @@ def shuffled_batches(
     positions = grain.MapDataset.range(_ENDLESS)
     examples = positions.seed(seed).random_map(load_at) if views is None else positions.map(view_at)
     return _iterate(examples.batch(batch_size)[start:], threads)
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of the examples in an epoch, int64 (count,); batches take it from the front.
+
+    >>> sorted(epoch_order(0, 3, 4).tolist())
+    [0, 1, 2, 3]
+    """
+    return np.random.default_rng((seed, epoch)).permutation(count)
 
 
 def view_rng(seed: int, view: int, index: int) -> np.random.Generator:

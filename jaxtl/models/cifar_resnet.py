@@ -82,9 +82,12 @@ class CifarResNet(Network):
         if name == "stem":
             return jax.nn.relu(self.bn1(self.conv1(x)))
         if name == "fc":
-            pooled = self.head_drop(self.pool(x), rngs)
-            return pooled if self.fc is None else self.fc(pooled)
+            return self.classify(self.pool(x), rngs)
         return getattr(self, name)(x, rngs)
+
+    def classify(self, pooled: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        pooled = self.head_drop(pooled, rngs)
+        return pooled if self.fc is None else self.fc(pooled)
 
 
 ARCHITECTURES = {f"cifar_resnet{6 * blocks + 2}": {"blocks": blocks} for blocks in (3, 5, 7, 9, 18)}

@@ -255,8 +255,7 @@ class ConvNeXt(Network):
 
     def run_stage(self, name: str, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         if name == "head.fc":
-            pooled = self.head_drop(self.pool(x), rngs)
-            return pooled if self.head.fc is None else self.head.fc(pooled)
+            return self.classify(self.pool(x), rngs)
         stage = self.stem if name == "stem" else getattr(self.stages, name.removeprefix("stages."))
         x = stage(x, rngs)
         return self.norm_pre(x) if self.norm_pre is not None and name == self.stage_names[-2] else x
@@ -266,6 +265,10 @@ class ConvNeXt(Network):
         for layer in (self.head.norm, self.head.pre_logits):
             x = x if layer is None else layer(x)
         return x
+
+    def classify(self, pooled: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        pooled = self.head_drop(pooled, rngs)
+        return pooled if self.head.fc is None else self.head.fc(pooled)
 
 
 def _check(option: str, value: object, known: tuple) -> None:

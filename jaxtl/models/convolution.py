@@ -111,7 +111,8 @@ def _dense_depthwise_gradients(
     x, kernel = kept
     rows, columns = kernel.shape[:2]
     height, width = gradient.shape[1:3]
-    mirrored = tuple((taps - 1 - a, taps - 1 - b) for taps, (a, b) in zip((rows, columns), pads, strict=True))
+    (top, bottom), (left, right) = pads
+    mirrored = ((rows - 1 - top, rows - 1 - bottom), (columns - 1 - left, columns - 1 - right))
     for_x = _shifted_products(gradient, kernel[::-1, ::-1], 1, mirrored, 1)
 
     def of_image(total: jax.Array, pixels: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:

@@ -133,11 +133,14 @@ class DenseNet(Network):
 
     def run_stage(self, name: str, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         if name == "classifier":
-            pooled = self.head_drop(self.pool(x), rngs)
-            return pooled if self.classifier is None else self.classifier(pooled, rngs)
+            return self.classify(self.pool(x), rngs)
         for path in self.stage_modules[name]:
             x = getattr(self.features, path.removeprefix("features."))(x, rngs)
         return x
+
+    def classify(self, pooled: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        pooled = self.head_drop(pooled, rngs)
+        return pooled if self.classifier is None else self.classifier(pooled, rngs)
 
 
 def _stem(

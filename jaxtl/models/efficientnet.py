@@ -197,11 +197,14 @@ class EfficientNet(Network):
                 x = x.mean((1, 2), keepdims=True)
             return getattr(self, self.head_norm)(self.conv_head(x))
         if name == "classifier":
-            pooled = self.head_drop(self.pool(x), rngs)
-            return pooled if self.classifier is None else self.classifier(pooled)
+            return self.classify(self.pool(x), rngs)
         stage = find(self, name)
         assert isinstance(stage, Stack)
         return stage(x, rngs)
+
+    def classify(self, pooled: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        pooled = self.head_drop(pooled, rngs)
+        return pooled if self.classifier is None else self.classifier(pooled)
 
 
 def _choose(option: str, value: Any, known: dict):

@@ -369,8 +369,7 @@ class Eva(Network):
         if name == "norm":
             return x if self.norm is None else self.norm(x)
         if name == "head":
-            pooled = self.head_drop(self.pool(x), rngs)
-            return pooled if self.head is None else self.head(pooled, rngs)
+            return self.classify(self.pool(x), rngs)
         block = int(name.removeprefix("blocks."))
         return self.blocks.run_child(block, x, rngs, *(self.rope(block, x.dtype) if self.rope is not None else ()))
 
@@ -397,6 +396,10 @@ class Eva(Network):
         else:
             x = x[:, self.num_prefix_tokens :].mean(1)
         return x if self.fc_norm is None else self.fc_norm(x)
+
+    def classify(self, pooled: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        pooled = self.head_drop(pooled, rngs)
+        return pooled if self.head is None else self.head(pooled, rngs)
 
 
 def _one_of(option: str, value: str, known) -> str:

@@ -35,6 +35,9 @@ class Modes:
 
 EVALUATION = Modes()
 
+POOLED = "pooled"
+"""In place of a stage's name: what pooling makes of the last one's output, which the head takes."""
+
 
 class Graph:
     """An architecture without arrays. Building one computes nothing and takes milliseconds.
@@ -89,6 +92,11 @@ class Graph:
     def head(self) -> str:
         """The path prefix of the last layer's parameters."""
         return self.network.head_stage
+
+    @property
+    def classifies_pooled(self) -> bool:
+        """Whether pooled features are all that the head takes."""
+        return self.network.classifies_pooled
 
     @cached_property
     def last_stage(self) -> str:
@@ -184,16 +192,38 @@ class Graph:
         images: jax.Array,
         modes: Modes = EVALUATION,
         rng: jax.Array | None = None,
+        *,
+        after: str | None = None,
     ) -> tuple[jax.Array, Tree]:
         """Logits (B, classes) and the new statistics, for images (B, H, W, C), already normalised.
 
         A pure function: differentiable, and fit for ``jax.jit``, ``jax.vmap`` and ``jax.lax.scan``.
-        ``rng`` is needed only where ``modes.random`` names a module.
+        ``rng`` is needed only where ``modes.random`` names a module. With ``after``, a body stage's name or `POOLED`,
+        ``images`` are what ``output_of`` gives for it, and nothing up to there is computed.
         """
         network = nnx.merge(self._view(modes), params, batch_stats)
-        logits = network(images, rngs=None if rng is None else nnx.Rngs(rng))
+        rngs = None if rng is None else nnx.Rngs(rng)
+        if after is None:
+            logits = network(images, rngs=rngs)
+        elif after == POOLED:
+            logits = network.classify(images, rngs)
+        else:
+            logits = images
+            for stage in self.stages[self.stages.index(after) + 1 :]:
+                logits = network.run_stage(stage, logits, rngs)
         moved = modes.adapt or modes.observe
         return logits, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat)) if moved else batch_stats
+
+    def output_of(self, params: Tree, batch_stats: Tree, images: jax.Array, after: str) -> jax.Array:
+        """What ``apply`` takes with ``after``, in evaluation mode: the output of a body stage as the next stage takes
+        it, or for `POOLED` the pooled features.
+
+        Raises:
+            InputError: a name that is no stage in front of the head.
+        """
+        if after == POOLED:
+            return self.features(params, batch_stats, images)
+        return self.stage_maps(params, batch_stats, images, (after,))[after]
 
     def features(self, params: Tree, batch_stats: Tree, images: jax.Array) -> jax.Array:
         """Pooled features (B, num_features) before the head, in evaluation mode."""

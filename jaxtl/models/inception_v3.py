@@ -195,11 +195,14 @@ class InceptionV3(Network):
 
     def run_stage(self, name: str, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         if name == "fc":
-            pooled = self.head_drop(self.pool(x), rngs)
-            return pooled if self.fc is None else self.fc(pooled, rngs)
+            return self.classify(self.pool(x), rngs)
         for module in self.stage_modules[name]:
             x = getattr(self, module)(x, rngs)
         return x
+
+    def classify(self, pooled: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        pooled = self.head_drop(pooled, rngs)
+        return pooled if self.fc is None else self.fc(pooled, rngs)
 
 
 def _mixed_of(stage: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from jaxtl.models.pooling import global_average
 class Network(nnx.Module):
     """An image network as an ordered run of stages, the last of which is the head.
 
-    A family sets ``stages``, ``num_features`` and ``num_classes`` and implements ``run_stage``.
+    A family sets ``stages``, ``num_features`` and ``num_classes`` and implements ``run_stage`` and ``classify``.
 
     Attributes:
         stages: names in the order in which they run; the last is the head's.
@@ -90,6 +90,15 @@ class Network(nnx.Module):
     def pool(self, x: jax.Array) -> jax.Array:
         """(batch, num_features) from the output of the last stage before the head."""
         return global_average(x)
+
+    def classify(self, pooled: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """(batch, num_classes) from what ``pool`` returns; with ``pool`` in front of it, it is the head's stage."""
+        raise NotImplementedError
+
+    @property
+    def classifies_pooled(self) -> bool:
+        """Whether the head sees what ``pool`` returns and nothing else, so that ``classify`` can be used."""
+        return True
 
     def pooled_features(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """(batch, num_features): what the head sees, before its dropout."""

@@ -316,9 +316,12 @@ class RegNet(Network):
 
     def run_stage(self, name: str, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         if name == "head.fc":
-            return self.head(self.head_drop(self.pool(x), rngs), rngs)
+            return self.classify(self.pool(x), rngs)
         x = getattr(self, name)(x, rngs)
         return self.final_act(x) if self.final_act is not None and name == "s4" else x
+
+    def classify(self, pooled: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return self.head(self.head_drop(pooled, rngs), rngs)
 
 
 def _x(w0: int, wa: float, wm: float, group_size: int, depth: int, **options) -> dict:

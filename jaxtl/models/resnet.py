@@ -305,9 +305,12 @@ class ResNet(Network):
         if name == "stem":
             return self.maxpool(self.act1(self.bn1(self.conv1(x))))
         if name == "fc":
-            pooled = self.head_drop(self.pool(x), rngs)
-            return pooled if self.fc is None else self.fc(pooled)
+            return self.classify(self.pool(x), rngs)
         return getattr(self, name)(x, rngs)
+
+    def classify(self, pooled: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        pooled = self.head_drop(pooled, rngs)
+        return pooled if self.fc is None else self.fc(pooled)
 
 
 def _choose(option: str, value: str, known: dict):

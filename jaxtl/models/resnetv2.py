@@ -308,11 +308,14 @@ class ResNetV2(Network):
 
     def run_stage(self, name: str, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         if name == "head.fc":
-            return self.head(self.head_drop(self.pool(x), rngs), rngs)
+            return self.classify(self.pool(x), rngs)
         if name == "stem":
             return self.stem(x, rngs)
         x = getattr(self.stages, name.removeprefix("stages."))(x, rngs)
         return self.norm(x) if self.norm is not None and name == self.stage_names[-2] else x
+
+    def classify(self, pooled: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return self.head(self.head_drop(pooled, rngs), rngs)
 
 
 def _round8(width: float) -> int:

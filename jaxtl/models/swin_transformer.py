@@ -244,10 +244,13 @@ class SwinTransformer(Network):
         if name == "stem":
             return self.patch_embed(x)
         if name == "head.fc":
-            pooled = self.head_drop(self.pool(x), rngs)
-            return pooled if self.head.fc is None else self.head.fc(pooled)
+            return self.classify(self.pool(x), rngs)
         x = getattr(self.layers, name.removeprefix("layers."))(x, rngs)
         return self.norm(x) if self.norm is not None and name == self.stages[-2] else x
+
+    def classify(self, pooled: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        pooled = self.head_drop(pooled, rngs)
+        return pooled if self.head.fc is None else self.head.fc(pooled)
 
 
 def _children(stack: Stack) -> list[Any]:

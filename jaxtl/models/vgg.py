@@ -143,12 +143,15 @@ class VGG(Network):
 
     def run_stage(self, name: str, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         if name == "head.fc":
-            return self.head(self.pool(x), rngs)
+            return self.classify(self.pool(x), rngs)
         if name == "pre_logits":
             return self.pre_logits(x, rngs)
         for i in self._run(name):
             x = self.features.run_child(i, x, rngs)
         return x
+
+    def classify(self, pooled: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        return self.head(pooled, rngs)
 
 
 _WIDTHS: dict[str, tuple[tuple[int, ...], ...]] = {

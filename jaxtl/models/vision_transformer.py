@@ -447,7 +447,10 @@ class VisionTransformer(Network):
         if name == "norm":
             return self._normalised(x, rngs)
         if name == "head":
-            return self._logits(x, rngs)
+            if self.head is None or self.head_dist is None:
+                return self.classify(self.pool(x), rngs)
+            one, two = (self.head_drop(x[:, i], rngs) for i in (0, 1))
+            return (self.head(one, rngs) + self.head_dist(two, rngs)) / 2
         return self.blocks.run_child(int(name.removeprefix("blocks.")), x, rngs)
 
     def _embed(self, x: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
@@ -479,12 +482,13 @@ class VisionTransformer(Network):
             return patches.max(1)
         return (patches.max(1) + patches.mean(1)) / 2 if self.global_pool == "avgmax" else patches.mean(1)
 
-    def _logits(self, x: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
-        if self.head is None or self.head_dist is None:
-            pooled = self.head_drop(self.pool(x), rngs)
-            return pooled if self.head is None else self.head(pooled, rngs)
-        one, two = (self.head_drop(x[:, i], rngs) for i in (0, 1))
-        return (self.head(one, rngs) + self.head_dist(two, rngs)) / 2
+    @property
+    def classifies_pooled(self) -> bool:
+        return self.head is None or self.head_dist is None
+
+    def classify(self, pooled: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        pooled = self.head_drop(pooled, rngs)
+        return pooled if self.head is None else self.head(pooled, rngs)
 
 
 def _choose(option: str, value: str, known: Mapping[str, Any]) -> Any:

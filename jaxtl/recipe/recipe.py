@@ -16,7 +16,7 @@ from jaxtl.recipe.optimizers import AdamW, AnyOptimizer, Optimizer
 from jaxtl.recipe.problems import explain, listed
 from jaxtl.recipe.schedules import Cosine, GivenSchedule
 from jaxtl.recipe.sections import DataSection, ModelSection
-from jaxtl.recipe.training import BatchNormPolicy, ClassWeights, Loss, Phase, Softmax, StrategyName
+from jaxtl.recipe.training import BatchNormPolicy, ClassWeights, Loss, Phase, Precision, Softmax, StrategyName
 
 DEFAULT_GROUPS = {"head": "fast", "*": "slow"}
 
@@ -90,6 +90,13 @@ class Recipe(Section):
     """Decay, per step, of the moving average of the weights that is validated and returned; null: none."""
     clip_norm: Annotated[Number, Field(gt=0)] | None = None
     """Largest global norm of the gradients of everything that trains; null: no clipping."""
+    precision: Precision = "f32"
+    """What the network computes in; "bf16" is for GPUs and TPUs. Parameters and statistics are float32 either way."""
+    feature_cache: bool = True
+    """Compute the output of a frozen, deterministic part in front once for each image and view, and train on that."""
+    views: Annotated[int, Field(gt=0)] | None = None
+    """Random variants of each training image, drawn once, one an epoch and then the first again. null: one where
+    augmentation is not random, 5 for phases on cached features, a fresh one in every epoch for others."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     output: Location | None = None
     """Folder for the tuned model, the history and the checkpoints; null: nothing is written."""

@@ -20,6 +20,7 @@ Policy = Literal["follow", "frozen", "adapt"]
 BatchNormPolicy = Annotated[
     Annotated[Policy, Tag("policy")] | Annotated[dict[Text, Policy], Tag("parts")], Discriminator(kind_of)
 ]
+Precision = Literal["f32", "bf16"]
 StrategyName = Literal[
     "scratch",
     "features",

@@ -20,7 +20,7 @@ from jaxtl.model import Model
 from jaxtl.recipe import Recipe
 from jaxtl.train.class_weights import class_weights
 from jaxtl.train.losses import make_task
-from jaxtl.train.phase_steps import PhaseSteps
+from jaxtl.train.phase_steps import PhaseSteps, StepInputs, abstract
 from jaxtl.train.state import TrainState
 
 SMOOTHING = 0.9
@@ -124,7 +124,7 @@ def find_rates(
         for number, factor in enumerate(factors):
             batch = next(batches)
             rates = {group: np.float32(scale * peaks[base] * factor) for group, (base, scale) in scales.items()}
-            state, metrics = compiled.step(phase, batch)(state, batch, rates)
+            state, metrics = compiled.step(phase, StepInputs(abstract(batch)))(state, batch, rates)
             found = jax.device_get(metrics)
             mean = SMOOTHING * mean + (1 - SMOOTHING) * float(found["loss"])
             smoothed = mean / (1 - SMOOTHING ** (number + 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
 from jaxtl.model import Model
 from jaxtl.train.state import TrainState
-from jaxtl.train.step import make_eval_step
+from jaxtl.train.step import Batch, make_eval_step
 
 
 def evaluate(model: Model, data: Data, batch_size: int = 64, split: str = "val") -> dict[str, Any]:
@@ -29,14 +29,15 @@ def evaluate(model: Model, data: Data, batch_size: int = 64, split: str = "val")
     359
     """
     check_fits(model, data)
-    return run_evaluation(_eval_step(model), model, data, batch_size, split)
+    return run_evaluation(_eval_step(model), model, data.eval_batches(batch_size, split=split))
 
 
 def run_evaluation(
-    eval_step: Callable[..., Any], state: Model | TrainState, data: Data, batch_size: int, split: str = "val"
+    eval_step: Callable[..., Any], state: Model | TrainState, batches: Iterable[Batch]
 ) -> dict[str, Any]:
-    """The same with an evaluation step at hand. Nothing is fetched before the last batch is under way."""
-    found = jax.device_get([eval_step(state, batch) for batch in data.eval_batches(batch_size, split=split)])
+    """The same with an evaluation step and masked batches at hand. Nothing is fetched before the last batch is under
+    way."""
+    found = jax.device_get([eval_step(state, batch) for batch in batches])
     count = sum(int(metrics["count"]) for metrics in found)
     loss = float(np.sum([float(metrics["loss"]) * int(metrics["count"]) for metrics in found]) / count)
     if "accuracy" not in found[0]:

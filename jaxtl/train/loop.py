@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Mapping
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,10 +16,12 @@ from jaxtl.finetune.from_recipe import make_groups
 from jaxtl.finetune.phases import Position, Rates, position
 from jaxtl.model import Model
 from jaxtl.recipe import Recipe
+from jaxtl.train.cached_phases import cached_phases
 from jaxtl.train.checkpoint import Checkpoints, Records
 from jaxtl.train.class_weights import class_weights
 from jaxtl.train.diagnose import first_non_finite
 from jaxtl.train.evaluate import run_evaluation
+from jaxtl.train.inputs import FeatureInputs, ImageInputs, step_inputs
 from jaxtl.train.losses import make_task
 from jaxtl.train.phase_steps import PhaseSteps, Step
 from jaxtl.train.progress import LATE, Progress
@@ -48,9 +51,8 @@ class Loop:
         self._per_epoch = data.steps_per_epoch(recipe.batch_size)
         self._scales = make_groups(recipe, model).scales
         self._steps = PhaseSteps(model, recipe, self._task, self._per_epoch)
-        key = ("eval_step", recipe.loss.model_dump_json(), model.preprocess)
-        self._eval_step = model.graph.remember(key, lambda: make_eval_step(model, loss=make_task(recipe.loss)))
-        self._batches: Generator[Mapping[str, Any], None, None] | None = None
+        self._cached = cached_phases(model, data, recipe, self._steps.optimizer)
+        self._inputs: ImageInputs | FeatureInputs | None = None
         self._phase: int | None = None
         self._step: Step | None = None
         self.state: TrainState = None  # type: ignore[assignment]
@@ -61,8 +63,8 @@ class Loop:
 
     def __exit__(self, *error: object) -> None:
         self._steps.__exit__(*error)
-        if self._batches is not None:
-            self._batches.close()
+        if self._inputs is not None:
+            self._inputs.close()
 
     @property
     def most_steps(self) -> int:
@@ -107,27 +109,31 @@ class Loop:
         recipe = self._recipe
         at = position(recipe, self.history)
         assert at is not None
-        if self._batches is None:
-            self._batches = self._data.train_batches(recipe.batch_size, seed=recipe.seed, start=self.steps)
+        begun = time.perf_counter()
+        inputs, step = self._enter(at)
         rates = Rates(recipe, at.phase, self._per_epoch, self._scales, self.history)
         epochs = min(recipe.eval_every, recipe.all_phases[at.phase].epochs - at.epochs)
         epoch = (self.history[-1]["epoch"] if self.history else 0) + epochs
         bar.epoch(epoch, recipe.epochs)
-        begun = time.perf_counter()
         metrics: list[dict[str, Any]] = []
-        late: deque[tuple[Mapping[str, Any], dict[str, Any]]] = deque()
-        for done in range(epochs * self._per_epoch):
-            batch = next(self._batches)
-            now = rates(at.epochs * self._per_epoch + done)
-            self.state, found = self._step_of(at, batch)(self.state, batch, now)
-            late.append((batch, found))
-            if len(late) > LATE:
-                metrics.append(self._checked(*late.popleft(), epoch, len(metrics)))
-                bar.step(metrics[-1], now)
-            else:
-                bar.step(None, now)
-        while late:
-            metrics.append(self._checked(*late.popleft(), epoch, len(metrics)))
+        if isinstance(inputs, FeatureInputs) and inputs.whole:
+            for done in range(epochs):
+                first = (at.epochs + done) * self._per_epoch
+                metrics += self._whole_epoch(inputs, step, [rates(first + i) for i in range(self._per_epoch)], bar)
+                self._check(metrics, epoch)
+        else:
+            late: deque[dict[str, Any]] = deque()
+            for done in range(epochs * self._per_epoch):
+                now = rates(at.epochs * self._per_epoch + done)
+                self.state, found = step(self.state, next(inputs), now)
+                late.append(found)
+                if len(late) > LATE:
+                    metrics.append(jax.device_get(late.popleft()))
+                    self._check(metrics[-1:], epoch, len(metrics) - 1)
+                bar.step(metrics[-1] if metrics else None, now)
+            metrics += jax.device_get(list(late))
+            self._check(metrics, epoch)
+        now = rates((at.epochs + epochs) * self._per_epoch - 1)
         trained = time.perf_counter()
         measured = self._validate()
         if not np.isfinite(measured["val_loss"]):
@@ -146,32 +152,74 @@ class Loop:
             }
         )
 
-    def _step_of(self, at: Position, batch: Mapping[str, Any]) -> Step:
-        """The step of a phase; entering the phase, its state is made from the last one's."""
-        if self._step is None or self._phase != at.phase:
-            if self._phase is not None and self._phase != at.phase:
-                self.state = self.state.advance(self._model, self._steps.optimizer(at.phase))
-            self._phase = at.phase
-            self._step = self._steps.step(at.phase, batch)
-            self._steps.prepare(at.phase + 1, batch)
-        return self._step
+    def _enter(self, at: Position) -> tuple[ImageInputs | FeatureInputs, Step]:
+        """What a phase trains on, and its step; entering the phase, its state is made from the last one's."""
+        if self._step is not None and self._inputs is not None and self._phase == at.phase:
+            return self._inputs, self._step
+        if self._phase is not None and self._phase != at.phase:
+            self.state = self.state.advance(self._model, self._steps.optimizer(at.phase))
+        self._phase = at.phase
+        cached = self._cached[at.phase]
+        if cached is not None:
+            if self._inputs is not None:
+                self._inputs.close()
+            self._inputs = FeatureInputs(self._model, self._data, self._recipe, cached, lambda: self.state, self.steps)
+        elif not isinstance(self._inputs, ImageInputs):
+            self._inputs = ImageInputs(self._data, self._recipe, self.steps)
+        self._step = self._steps.step(at.phase, step_inputs(self._data, self._recipe, cached))
+        if at.phase + 1 < len(self._cached):
+            coming = step_inputs(self._data, self._recipe, self._cached[at.phase + 1])
+            self._steps.prepare(at.phase + 1, coming)
+        return self._inputs, self._step
+
+    def _whole_epoch(
+        self, inputs: FeatureInputs, step: Step, rates: list[dict[str, np.float32]], bar: Progress
+    ) -> list[dict[str, Any]]:
+        """An epoch on cached features in one dispatch; the metrics of its steps."""
+        number = int(self.state.step) // self._per_epoch
+        stacked = {group: np.array([now[group] for now in rates]) for group in rates[0]}
+        order = inputs.order(number).astype(np.int32)
+        labels = self._data.train.labels
+        self.state, found = step(self.state, inputs.features(number), labels, order, stacked)
+        found = jax.device_get(found)
+        metrics = [{name: values[i] for name, values in found.items()} for i in range(len(rates))]
+        for now, fetched in zip(rates, metrics, strict=True):
+            bar.step(fetched, now)
+        return metrics
 
     def _validate(self) -> dict[str, float]:
-        found = run_evaluation(self._eval_step, self.state, self._data, self._recipe.eval_batch_size)
+        after = None if self._inputs is None else self._inputs.after
+        batches = (
+            self._data.eval_batches(self._recipe.eval_batch_size) if self._inputs is None else self._inputs.validation()
+        )
+        found = run_evaluation(self._eval_step(after), self.state, batches)
         return {f"val_{name}": found[name] for name in ("loss", "accuracy") if name in found}
 
-    def _checked(self, batch: Mapping[str, Any], found: dict[str, Any], epoch: int, done: int) -> dict[str, Any]:
-        """The metrics of a step, fetched; raises where they are not finite."""
-        metrics = jax.device_get(found)
-        if metrics["finite"]:
-            return metrics
+    def _eval_step(self, after: str | None) -> Any:
+        model, recipe = self._model, self._recipe
+        key = ("eval_step", recipe.loss.model_dump_json(), model.preprocess, recipe.precision, after)
+        make = partial(make_eval_step, model, loss=make_task(recipe.loss), precision=recipe.precision, after=after)
+        return model.graph.remember(key, make)
+
+    def _check(self, metrics: list[dict[str, Any]], epoch: int, done: int = 0) -> None:
+        """Raises where the metrics of a step are not finite; ``done`` steps of this record came before them."""
+        wrong = next((number for number, found in enumerate(metrics, done) if not found["finite"]), None)
+        if wrong is None:
+            return
         assert self._phase is not None
         optimizer = self._steps.optimizer(self._phase)
-        where = first_non_finite(self._model, optimizer, self._recipe, self._task, self.state, batch)
+        step, recipe = self.steps + wrong, self._recipe
+        with closing(self._data.train_batches(recipe.batch_size, recipe.seed, step, self._views)) as batches:
+            where = first_non_finite(self._model, optimizer, recipe, self._task, self.state, next(batches))
         raise FloatingPointError(
-            f"the loss or a gradient is not finite in epoch {epoch} (step {self.steps + done + 1}); "
-            f"first: {where}: {_REMEDY}"
+            f"the loss or a gradient is not finite in epoch {epoch} (step {step + 1}); first: {where}: {_REMEDY}"
         )
+
+    @property
+    def _views(self) -> int | None:
+        """Variants of each image in the current phase."""
+        cached = None if self._phase is None else self._cached[self._phase]
+        return self._recipe.views if cached is None else cached.views
 
 
 _REMEDY = "lower the learning rates, or set clip_norm; checkpoints of earlier epochs, where there are any, are whole"

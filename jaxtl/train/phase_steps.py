@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,7 +18,8 @@ from jaxtl.model import Model
 from jaxtl.recipe import Recipe
 from jaxtl.train.losses import Task
 from jaxtl.train.state import TrainState
-from jaxtl.train.step import make_train_step
+from jaxtl.train.step import train_step_function
+from jaxtl.trees import Tree
 
 Step = Callable[..., tuple[TrainState, dict[str, Any]]]
 
@@ -32,7 +35,24 @@ SHAPING = (
     "mixup",
     "cutmix",
     "ema",
+    "precision",
 )
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """Shapes and types of what a step takes.
+
+    Attributes:
+        batch: of one batch.
+        after: where ``batch["image"]`` is the output of a frozen stage: its name; see ``make_train_step``.
+        epoch: (images, steps) where the step is a whole epoch: ``step(state, features, labels, order, rates)`` with the
+            features and labels of all images, ``order`` (steps, batch) and a rate for each step.
+    """
+
+    batch: Mapping[str, jax.ShapeDtypeStruct]
+    after: str | None = None
+    epoch: tuple[int, int] | None = None
 
 
 class PhaseSteps:
@@ -60,18 +80,18 @@ class PhaseSteps:
         """The optimizer of a phase."""
         return make_optimizer(self._recipe, self._model, self._steps_per_epoch, phase)
 
-    def prepare(self, phase: int, batch: Mapping[str, Any]) -> None:
-        """Begins to compile a phase's step for batches of this shape; nothing to do behind the last phase."""
-        if phase < len(self._recipe.all_phases) and phase not in self._pending:
-            self._pending[phase] = self._ahead.submit(self._compiled, phase, _abstract(batch))
+    def prepare(self, phase: int, inputs: StepInputs) -> None:
+        """Begins to compile a phase's step."""
+        if phase not in self._pending:
+            self._pending[phase] = self._ahead.submit(self._compiled, phase, inputs)
 
-    def step(self, phase: int, batch: Mapping[str, Any]) -> Step:
-        """A phase's compiled step, for batches of this shape: ``step(state, batch, rates)``."""
+    def step(self, phase: int, inputs: StepInputs) -> Step:
+        """A phase's compiled step: ``step(state, batch, rates)``, or a whole epoch where the inputs say so."""
         if phase in self._pending:
             return self._pending.pop(phase).result()
-        return self._compiled(phase, _abstract(batch))
+        return self._compiled(phase, inputs)
 
-    def _compiled(self, phase: int, batch: Any) -> Step:
+    def _compiled(self, phase: int, inputs: StepInputs) -> Step:
         recipe = self._recipe
         active = trained_groups(recipe, recipe.all_phases[phase])
         entries = {group: recipe.optimizer[group].model_dump_json(exclude={"lr", "schedule"}) for group in active}
@@ -82,28 +102,50 @@ class PhaseSteps:
             str(list(recipe.groups.items())),
             str(entries),
             self._model.preprocess,
-            str(batch),
+            str(inputs),
         )
-        return self._model.graph.remember(key, lambda: self._compile(phase, batch))
+        return self._model.graph.remember(key, lambda: self._compile(phase, inputs))
 
-    def _compile(self, phase: int, batch: Any) -> Step:
+    def _compile(self, phase: int, inputs: StepInputs) -> Step:
         recipe = self._recipe
         optimizer = self.optimizer(phase)
-        step = make_train_step(
+        step = train_step_function(
             self._model,
             optimizer,
-            loss=self._task,
+            task=self._task,
             batch_norm=recipe.batch_norm,
             accumulate=recipe.accumulate,
             mixup=recipe.mixup,
             cutmix=recipe.cutmix,
             ema=recipe.ema,
+            precision=recipe.precision,
+            after=inputs.after,
         )
         ema = recipe.ema is not None
         state = jax.eval_shape(lambda: TrainState.create(self._model, optimizer, ema=ema))
-        rates = dict.fromkeys(optimizer.transforms, jax.ShapeDtypeStruct((), np.float32))
-        return step.lower(state, batch, rates).compile()
+        steps = () if inputs.epoch is None else inputs.epoch[1:]
+        rates = dict.fromkeys(optimizer.transforms, jax.ShapeDtypeStruct(steps, np.float32))
+        if inputs.epoch is None:
+            return jax.jit(step, donate_argnums=0).lower(state, inputs.batch, rates).compile()
+        images = {
+            name: jax.ShapeDtypeStruct((inputs.epoch[0], *leaf.shape[1:]), leaf.dtype)
+            for name, leaf in inputs.batch.items()
+        }
+        order = jax.ShapeDtypeStruct((*steps, inputs.batch["label"].shape[0]), np.int32)
+        epoch = jax.jit(partial(_epoch, step), donate_argnums=0)
+        return epoch.lower(state, images["image"], images["label"], order, rates).compile()
 
 
-def _abstract(batch: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+def _epoch(
+    step: Step, state: TrainState, features: jax.Array, labels: jax.Array, order: jax.Array, rates: Tree
+) -> tuple[TrainState, Any]:
+    def one(state: TrainState, now: tuple[jax.Array, Tree]) -> tuple[TrainState, Any]:
+        rows, rates = now
+        return step(state, {"image": features[rows], "label": labels[rows]}, rates)
+
+    return jax.lax.scan(one, state, (order, rates))
+
+
+def abstract(batch: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and types of a batch, in an order of their own."""
     return {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in sorted(batch.items())}

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import optax
 
 from jaxtl.data.preprocess import normalise
-from jaxtl.errors import InputError
+from jaxtl.errors import InputError, nearest
 from jaxtl.finetune.batch_norm import modes_of
+from jaxtl.finetune.frozen_prefix import frozen_prefix
 from jaxtl.finetune.optimizer import Optimizer, bound_to, groups_in
 from jaxtl.model import Model
-from jaxtl.models.graph import Graph, Modes
-from jaxtl.recipe.training import BatchNormPolicy, Softmax
+from jaxtl.models.graph import POOLED, Graph, Modes
+from jaxtl.recipe.training import BatchNormPolicy, Precision, Softmax
 from jaxtl.train.losses import PerImage, Task, make_task
 from jaxtl.train.mixing import mix
 from jaxtl.train.state import TrainState
@@ -36,6 +37,8 @@ def make_train_step(
     mixup: float = 0.0,
     cutmix: float = 0.0,
     ema: float | None = None,
+    precision: Precision = "f32",
+    after: str | None = None,
 ) -> jax.stages.Wrapped:
     """A jitted ``train_step(state, batch, rates=None) -> (state, metrics)`` that donates the state.
 
@@ -54,6 +57,10 @@ def make_train_step(
         cutmix: alpha of CutMix; 0: none.
         ema: decay per step of the moving averages in ``state.average``, at most (1 + step) / (10 + step), for a state
             made with ``ema=True``; None: none.
+        precision: what the network computes in: "f32", or "bf16" for bfloat16 between layers, with parameters,
+            statistics, gradients, logits and losses in float32.
+        after: a frozen stage's name, or "pooled": ``batch["image"]`` then holds that stage's output, or the pooled
+            features, and nothing up to there is computed.
 
     The batch: ``"image"`` (B, H, W, C), uint8 as read or float already normalised; ``"label"`` int (B,), or what the
     loss takes. ``rates``: group -> rate for optimizers that take them (those of recipes); None: their own schedules.
@@ -73,19 +80,48 @@ def make_train_step(
     >>> int(state.step), sorted(metrics)
     (1, ['accuracy', 'finite', 'loss'])
     """
+    step = train_step_function(
+        model,
+        optimizer,
+        task=as_task(loss, label_smoothing),
+        batch_norm=batch_norm,
+        accumulate=accumulate,
+        mixup=mixup,
+        cutmix=cutmix,
+        ema=ema,
+        precision=precision,
+        after=after,
+    )
+    return jax.jit(step, donate_argnums=0)
+
+
+def train_step_function(
+    model: Model,
+    optimizer: Optimizer,
+    *,
+    task: Task,
+    batch_norm: BatchNormPolicy,
+    accumulate: int,
+    mixup: float,
+    cutmix: float,
+    ema: float | None,
+    precision: Precision,
+    after: str | None,
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """What ``make_train_step`` compiles."""
     groups = groups_in(optimizer, model)
     bound = bound_to(optimizer, model)
     modes = modes_of(model.graph, groups, batch_norm)
-    task = as_task(loss, label_smoothing)
     classes = model.num_classes
+    _check_after(model, groups, modes, after, mixes=bool(mixup or cutmix))
 
     def gradients_of(state: TrainState, stats: Tree, batch: Batch, rng: jax.Array) -> tuple[Any, Tree]:
-        images, labels = prepared(batch["image"], model.preprocess), batch["label"]
+        images, labels = prepared(batch["image"], model.preprocess, precision), batch["label"]
         if mixup or cutmix:
             images, targets = mix(jax.random.fold_in(rng, 1), images, labels, classes, mixup=mixup, cutmix=cutmix)
         else:
             targets = labels
-        objective = make_objective(model.graph, task, modes, state.frozen, stats, images, targets, rng)
+        objective = make_objective(model.graph, task, modes, state.frozen, stats, images, targets, rng, after)
         (value, (logits, stats)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
         return (gradients, value, task.score(logits, labels).mean()), stats
 
@@ -114,17 +150,41 @@ def make_train_step(
         new = state.replace(step=state.step + 1, params=params, batch_stats=stats, opt_state=opt_state, average=average)
         return new, {"loss": value, task.score_name: score, "finite": finite}
 
-    return jax.jit(train_step, donate_argnums=0)
+    return train_step
+
+
+def _check_after(model: Model, groups: Mapping[str, str], modes: Modes, after: str | None, *, mixes: bool) -> None:
+    if after is None:
+        return
+    if mixes:
+        raise InputError("mixup and cutmix mix images, and with after there are none; use one of the two")
+    fixed, order = frozen_prefix(model.graph, groups, modes), (*model.stages[:-1], POOLED)
+    if after not in order:
+        raise InputError(f"after: {model.name} has no {after!r}{nearest(after, order)}; there are {', '.join(order)}")
+    if fixed is None or order.index(after) > order.index(fixed):
+        raise InputError(
+            f"after is {after!r}, but training changes what comes before it"
+            + (f"; the last fixed stage is {fixed!r}" if fixed else "")
+        )
 
 
 def make_objective(
-    graph: Graph, task: Task, modes: Modes, frozen: Tree, stats: Tree, images: jax.Array, targets: jax.Array, rng: Any
+    graph: Graph,
+    task: Task,
+    modes: Modes,
+    frozen: Tree,
+    stats: Tree,
+    images: jax.Array,
+    targets: jax.Array,
+    rng: Any,
+    after: str | None = None,
 ) -> Callable[[Tree], tuple[jax.Array, tuple[jax.Array, Tree]]]:
     """``objective(trained params) -> (mean loss, (logits, new statistics))`` of one batch."""
     drawn = rng if modes.random else None
 
     def objective(params: Tree) -> tuple[jax.Array, tuple[jax.Array, Tree]]:
-        logits, new_stats = graph.apply(combine(params, frozen), stats, images, modes, drawn)
+        logits, new_stats = graph.apply(combine(params, frozen), stats, images, modes, drawn, after=after)
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
         return task.per_image(logits, targets).mean(), (logits, new_stats)
 
     return objective
@@ -161,13 +221,13 @@ def _averaged(state: TrainState, params: Tree, stats: Tree, ema: float | None) -
 
 
 def make_eval_step(
-    model: Model, *, loss: PerImage | Task | None = None
+    model: Model, *, loss: PerImage | Task | None = None, precision: Precision = "f32", after: str | None = None
 ) -> Callable[[TrainState | Model, Batch], Metrics]:
     """A jitted ``eval_step(state_or_model, batch) -> metrics`` on stored statistics.
 
     The batch is that of the train step; with ``"mask"`` bool (B,) only the images marked True count. The metrics:
     ``"loss"`` and ``"accuracy"`` as means, ``"correct"`` (the sum behind the accuracy) and ``"count"``. A state with
-    moving averages is evaluated with them.
+    moving averages is evaluated with them. ``precision`` and ``after`` are those of ``make_train_step``.
 
     >>> import jaxtl, numpy as np
     >>> model = jaxtl.load("cifar_resnet20", weights=None)
@@ -183,7 +243,8 @@ def make_eval_step(
             params, stats = state.params, state.batch_stats
         else:
             params, stats = state.averaged.all_params, state.averaged.batch_stats
-        logits, _ = graph.apply(params, stats, prepared(batch["image"], preprocess))
+        logits, _ = graph.apply(params, stats, prepared(batch["image"], preprocess, precision), after=after)
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
         labels = batch["label"]
         mask = batch.get("mask", jnp.ones(labels.shape[:1], bool))
         count = mask.sum()
@@ -202,8 +263,8 @@ def as_task(loss: PerImage | Task | None, label_smoothing: float = 0.0) -> Task:
     return task if loss is None else Task("custom", loss, task.score, task.score_name)
 
 
-def prepared(images: jax.Array, preprocess: Any) -> jax.Array:
-    """uint8 images normalised on the device; float images as they are."""
+def prepared(images: jax.Array, preprocess: Any, precision: Precision = "f32") -> jax.Array:
+    """uint8 images normalised on the device; float images, or a stage's outputs, as they are; in that precision."""
     if images.dtype == jnp.uint8:
-        return normalise(images, preprocess.mean, preprocess.std)
-    return images
+        images = normalise(images, preprocess.mean, preprocess.std)
+    return images.astype(jnp.bfloat16) if precision == "bf16" else images

@@ -1,0 +1,155 @@
+"""The folder where jaxtl keeps what was computed once: listed, bounded, cleared.
+
+``$JAXTL_CACHE`` names it; else it is ``jaxtl`` in ``$XDG_CACHE_HOME`` or ``~/.cache``. An entry is a folder
+``KIND/KEY`` with ``about.json``. Everything in it can be made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtl.errors import InputError
+from jaxtl.files import make_folder
+
+LIMIT = 20 * 2**30
+"""Bytes that all entries may take together, unless ``$JAXTL_CACHE_LIMIT`` gives another number."""
+
+_ABOUT = "about.json"
+_UNFINISHED = ".unfinished-"
+_ABANDONED = 24 * 3600  # seconds after which an unfinished entry belongs to a process that ended
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry.
+
+    Attributes:
+        folder: where it lies.
+        kind: what it is for, "features" for example.
+        about: what its maker said of it.
+        size: bytes.
+        used: when it was last used, seconds since 1970.
+    """
+
+    folder: Path
+    kind: str
+    about: dict[str, Any]
+    size: int
+    used: float
+
+
+def cache_folder() -> Path:
+    """The folder, which need not exist.
+
+    >>> os.environ["JAXTL_CACHE"] == str(cache_folder()) or cache_folder().name == "jaxtl"
+    True
+    """
+    if given := os.environ.get("JAXTL_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxtl"
+
+
+def limit() -> int:
+    """Bytes that the entries may take together.
+
+    Raises:
+        InputError: ``$JAXTL_CACHE_LIMIT`` is no whole number of bytes.
+    """
+    given = os.environ.get("JAXTL_CACHE_LIMIT", str(LIMIT))
+    if not given.isdecimal():
+        raise InputError(f"JAXTL_CACHE_LIMIT is {given!r}; give a number of bytes, such as {LIMIT}")
+    return int(given)
+
+
+def entries() -> list[Entry]:
+    """All entries, the one that was used last first."""
+    found = []
+    for about in cache_folder().glob(f"*/*/{_ABOUT}"):
+        folder = about.parent
+        if folder.name.startswith(_UNFINISHED):
+            continue
+        with contextlib.suppress(OSError, ValueError):  # cleared meanwhile by another process
+            said = json.loads(about.read_text(encoding="utf-8"))
+            size = sum(file.stat().st_size for file in folder.iterdir())
+            found.append(Entry(folder, folder.parent.name, said, size, about.stat().st_mtime))
+    return sorted(found, key=lambda entry: -entry.used)
+
+
+def find(kind: str, key: str) -> Path | None:
+    """The folder of an entry, which counts as used now; None where there is none."""
+    folder = cache_folder() / kind / key
+    try:
+        os.utime(folder / _ABOUT)
+    except OSError:
+        return None
+    return folder
+
+
+@contextlib.contextmanager
+def written(kind: str, key: str, about: dict[str, Any]) -> Iterator[Path]:
+    """A new folder to write an entry's files into. It becomes the entry when all is written, or nothing is left of it.
+
+    Raises:
+        InputError: the cache cannot be written.
+
+    >>> with written("example", "0123", {"what": "a doctest's"}) as folder:
+    ...     _ = (folder / "data.txt").write_text("whole")
+    >>> (find("example", "0123") / "data.txt").read_text(), clear("example") > 0, find("example", "0123")
+    ('whole', True, None)
+    """
+    parent = cache_folder() / kind
+    make_folder(parent)
+    for abandoned in parent.glob(f"{_UNFINISHED}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - abandoned.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(abandoned)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=parent))
+    except OSError as error:
+        raise InputError(f"{parent} cannot be written: {error}; name another folder with JAXTL_CACHE") from error
+    try:
+        yield folder
+        (folder / _ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+        with contextlib.suppress(OSError):  # another process was faster, with the same content
+            os.rename(folder, parent / key)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_room(size: int) -> bool:
+    """Removes the entries that were not used for longest until so many bytes more fit; False where they never do.
+
+    They never do beyond ``limit()``, nor beyond half of the free disk.
+    """
+    kept = entries()
+    free = shutil.disk_usage(_existing(cache_folder())).free
+    if size > min(limit(), (free + sum(entry.size for entry in kept)) // 2):
+        return False
+    while kept and (sum(entry.size for entry in kept) + size > limit() or size > free // 2):
+        oldest = kept.pop()
+        shutil.rmtree(oldest.folder, ignore_errors=True)
+        free += oldest.size
+    return size <= free // 2
+
+
+def clear(kind: str | None = None) -> int:
+    """Removes all entries, or those of one kind; the bytes they took."""
+    removed = 0
+    for entry in entries():
+        if kind in (None, entry.kind):
+            shutil.rmtree(entry.folder, ignore_errors=True)
+            removed += entry.size
+    return removed
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())

@@ -1,0 +1,115 @@
+"""Which phases of a run train on cached features, and how."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+
+from jaxtl import cache
+from jaxtl.data.dataset import Data
+from jaxtl.finetune.batch_norm import modes_of
+from jaxtl.finetune.frozen_prefix import frozen_prefix
+from jaxtl.finetune.optimizer import Optimizer, groups_in
+from jaxtl.model import Model
+from jaxtl.models.graph import POOLED, Graph
+from jaxtl.notices import say
+from jaxtl.recipe import Recipe
+from jaxtl.train.feature_cache import FixedPart
+
+VIEWS = 5
+"""Random variants of each image where the recipe does not say: with so many, every image still comes in another form in
+every epoch of a short run."""
+
+RESIDENT = 0.25  # of the device's memory
+
+
+@dataclass(frozen=True)
+class CachedPhase:
+    """How a phase trains on features.
+
+    Attributes:
+        after: the stage whose output is cached, or ``POOLED``.
+        views: variants of each training image.
+        row: shape and type of one image's features.
+        whole: an epoch is one dispatch over features on the device; else each batch is gathered by the host.
+    """
+
+    after: str
+    views: int
+    row: jax.ShapeDtypeStruct
+    whole: bool
+
+
+def cached_phases(
+    model: Model, data: Data, recipe: Recipe, optimizer: Callable[[int], Optimizer]
+) -> tuple[CachedPhase | None, ...]:
+    """For each phase how it trains on cached features, None for those that train on images.
+
+    A phase does where the part in front of what it trains is fixed (``frozen_prefix``), nothing mixes images, and there
+    are more epochs than variants of an image, so that something would be computed twice. Says what it has found.
+
+    Args:
+        model: of the run.
+        data: of the run.
+        recipe: with its strategy written out.
+        optimizer: of each phase, from 0.
+    """
+    found = tuple(_cached(model, data, recipe, number, optimizer(number)) for number in range(len(recipe.all_phases)))
+    used = {number: phase for number, phase in enumerate(found, 1) if phase}
+    if used:
+        parts = [
+            f"what comes up to {phase.after}{f' in phase {number}' if len(found) > 1 else ''}"
+            for number, phase in used.items()
+        ]
+        views = max(phase.views for phase in used.values())
+        times = f"for {views} variants of each image" if views > 1 else "once for each image"
+        say(
+            f"{' and '.join(parts)} stays as it is: computed {times} and kept in {cache.cache_folder()}; "
+            "feature_cache: false computes it in every epoch"
+        )
+    return found
+
+
+def _cached(model: Model, data: Data, recipe: Recipe, number: int, optimizer: Optimizer) -> CachedPhase | None:
+    epochs = recipe.all_phases[number].epochs
+    views = recipe.views or (VIEWS if data.augment.is_random else 1)
+    if not recipe.feature_cache or recipe.mixup or recipe.cutmix or epochs <= views:
+        return None
+    groups = groups_in(optimizer, model)
+    after = frozen_prefix(model.graph, groups, modes_of(model.graph, groups, recipe.batch_norm))
+    if after is None:
+        return None
+    part = FixedPart(model.graph, model.params, model.batch_stats, model.preprocess, after, recipe.precision)
+    row = part.shape(data.train_preprocess.size, data.preprocess.channels)
+    needed = (views * len(data.train) + len(data.val)) * math.prod(row.shape) * row.dtype.itemsize
+    resident = needed <= RESIDENT * device_memory()
+    if not resident and needed > cache.limit():
+        say(
+            f"the output of {after} would take {needed / 2**30:.1f} GB, and the cache may take "
+            f"{cache.limit() / 2**30:.1f} GB (JAXTL_CACHE_LIMIT); it is computed in every epoch"
+        )
+        return None
+    return CachedPhase(after, views, row, resident and not _slow_in_a_loop(model.graph, after))
+
+
+def device_memory() -> int:
+    """Bytes of the first device; of a CPU those of the machine."""
+    device = jax.devices()[0]
+    if device.platform != "cpu" and (stats := device.memory_stats()):
+        return stats["bytes_limit"]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _slow_in_a_loop(graph: Graph, after: str) -> bool:
+    """Whether a convolution lies behind a stage and the device is a CPU, where XLA's loops run them slowly."""
+    if jax.default_backend() != "cpu" or after == POOLED:
+        return False
+    behind = graph.stages[graph.stages.index(after) + 1 :]
+    return any(
+        leaf.ndim == 4 and leaf.shape[:2] != (1, 1) and graph.stage_of(path) in behind
+        for path, leaf in graph.params.items()
+    )

@@ -1,0 +1,171 @@
+"""The output of a network's fixed part for every image of a split: computed once, kept on disk, found again.
+
+It is keyed by everything that its numbers depend on: the weights and statistics of the part, its options, the images,
+their preprocessing and, of training images, the random changes of the view; and by the precision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxtl import cache
+from jaxtl.data.dataset import Data
+from jaxtl.data.pipeline import Batch
+from jaxtl.models.graph import POOLED, Graph
+from jaxtl.recipe.training import Precision
+from jaxtl.train.step import prepared
+from jaxtl.trees import Tree, flatten
+
+KIND = "features"
+_FORMAT = 1
+_OPTIONS_OF_THE_HEAD = ("num_classes", "head", "drop_rate", "drop_path_rate", "remat", "until")
+
+
+@dataclass(frozen=True)
+class FixedPart:
+    """A network up to some stage, in evaluation mode.
+
+    Attributes:
+        graph: of the network.
+        params: all its parameters.
+        batch_stats: all its statistics.
+        preprocess: mean and std for uint8 images.
+        after: the last stage, or ``POOLED``.
+        precision: "f32", or "bf16": computed and kept in bfloat16.
+    """
+
+    graph: Graph
+    params: Tree
+    batch_stats: Tree
+    preprocess: Any
+    after: str
+    precision: Precision = "f32"
+
+    def shape(self, size: tuple[int, int], channels: int) -> jax.ShapeDtypeStruct:
+        """Shape and type of the output for one image of that height and width."""
+        image = jax.ShapeDtypeStruct((1, *size, channels), np.uint8)
+        found = jax.eval_shape(self._run, self.params, self.batch_stats, image)
+        return jax.ShapeDtypeStruct(found.shape[1:], found.dtype)
+
+    def __call__(self, images: np.ndarray) -> jax.Array:
+        """The output for uint8 images (B, H, W, C)."""
+        key = ("fixed part", self.after, self.preprocess, self.precision)
+        return self.graph.remember(key, lambda: jax.jit(self._run))(self.params, self.batch_stats, images)
+
+    def _run(self, params: Tree, batch_stats: Tree, images: jax.Array) -> jax.Array:
+        images = prepared(images, self.preprocess, self.precision)
+        return self.graph.output_of(params, batch_stats, images, self.after)
+
+    def key(self) -> str:
+        """Hex digits over everything that the output depends on but the images."""
+        graph = self.graph
+        body = graph.stages[:-1]
+        stages = body if self.after == POOLED else body[: body.index(self.after) + 1]
+        digest = hashlib.sha256()
+        options = {name: value for name, value in graph.options.items() if name not in _OPTIONS_OF_THE_HEAD}
+        about = [_FORMAT, graph.architecture, sorted(options.items()), stages, self.after, self.precision]
+        digest.update(json.dumps([*about, jax.default_backend()], default=repr).encode())
+        for path, leaf in sorted((flatten(self.params) | flatten(self.batch_stats)).items()):
+            if graph.stage_of(path) in stages:
+                digest.update(path.encode())
+                digest.update(np.asarray(leaf).tobytes())
+        return digest.hexdigest()
+
+
+def features_of(
+    part: FixedPart, data: Data, split: str, *, view: int | None = None, seed: int = 0, batch_size: int = 64
+) -> np.ndarray:
+    """The output of a fixed part for every image of a split, from the cache where it is there, else computed.
+
+    Args:
+        part: the network up to the stage in question.
+        data: opened with its preprocessing.
+        split: "train" or "val".
+        view: which random variant of the training images (``data.view_batches``); None: evaluation's pixels.
+        seed: of the variants.
+        batch_size: images at once; it changes the result by rounding at most.
+
+    Returns:
+        (N, ...) in the split's order; memory-mapped from the cache, or in memory where the cache has no room for it.
+    """
+    key = _key(part, data, split, view, seed)
+    if (found := _stored(key)) is not None:
+        return found
+    count = len(data.train if split == "train" else data.val)
+    batches = data.eval_batches(batch_size, split) if view is None else data.view_batches(batch_size, view, seed)
+    size = (data.preprocess if view is None else data.train_preprocess).size
+    row = part.shape(size, data.preprocess.channels)
+    needed = count * int(np.prod(row.shape, dtype=np.int64)) * row.dtype.itemsize
+    if not cache.make_room(needed):
+        array = np.empty((count, *row.shape), _on_disk(row.dtype))
+        _fill(array, part, batches)
+        return array.view(row.dtype)
+    variant = "evaluation's pixels" if view is None else f"variant {view} of seed {seed}"
+    about = {
+        "what": f"{part.graph.architecture}: {part.after}",
+        "data": data.name,
+        "of": f"{count} {split} images, {variant}",
+        "dtype": str(row.dtype),
+        "created": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+    with cache.written(KIND, key, about) as folder:
+        array = np.lib.format.open_memmap(folder / "array.npy", "w+", _on_disk(row.dtype), (count, *row.shape))
+        _fill(array, part, batches)
+        array.flush()
+        (folder / "dtype.txt").write_text(str(row.dtype))
+    found = _stored(key)
+    return array.view(row.dtype) if found is None else found
+
+
+def is_kept(part: FixedPart, data: Data, split: str, *, view: int | None = None, seed: int = 0) -> bool:
+    """Whether the cache has it already."""
+    return cache.find(KIND, _key(part, data, split, view, seed)) is not None
+
+
+def _key(part: FixedPart, data: Data, split: str, view: int | None, seed: int) -> str:
+    digest = hashlib.sha256(part.key().encode())
+    settings: list[Any] = [data.content_key(split), data.preprocess.to_dict()]
+    if view is not None:
+        settings += [data.train_preprocess.to_dict(), asdict(data.augment), seed, view]
+    digest.update(json.dumps(settings, sort_keys=True, default=repr).encode())
+    return digest.hexdigest()[:32]
+
+
+def _stored(key: str) -> np.ndarray | None:
+    folder = cache.find(KIND, key)
+    if folder is None:
+        return None
+    try:
+        dtype = (folder / "dtype.txt").read_text()
+        return np.load(folder / "array.npy", mmap_mode="r").view(jax.numpy.dtype(dtype))
+    except (OSError, ValueError):  # cleared meanwhile
+        return None
+
+
+def _on_disk(dtype: Any) -> Any:
+    """bfloat16 is no type of numpy's own, and its files do not name it."""
+    return np.uint16 if dtype == jax.numpy.bfloat16 else dtype
+
+
+def _fill(array: np.ndarray, part: FixedPart, batches: Iterator[Batch]) -> None:
+    done = 0
+    waiting: list[tuple[jax.Array, int]] = []
+    for batch in batches:
+        waiting.append((part(batch["image"]), int(batch["mask"].sum())))
+        if len(waiting) > 1:
+            done += _store(array, done, *waiting.pop(0))
+    for output, count in waiting:
+        done += _store(array, done, output, count)
+
+
+def _store(array: np.ndarray, start: int, output: jax.Array, count: int) -> int:
+    array[start : start + count] = np.asarray(output)[:count].view(array.dtype)
+    return count

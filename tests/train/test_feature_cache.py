@@ -1,0 +1,202 @@
+"""Training on cached features is training on the images, and computes the fixed part once."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from compilations import compilations
+from small_models import leaf_bits
+
+import jaxtl
+from jaxtl import cache
+from jaxtl.finetune.batch_norm import modes_of
+from jaxtl.finetune.frozen_prefix import frozen_prefix
+from jaxtl.models.graph import POOLED, Graph
+from jaxtl.train.feature_cache import FixedPart, features_of
+from jaxtl.train.loop import Loop
+
+HEAD = {"head": "fast", "*": "frozen"}
+LAST = {"head": "fast", "layer3": "slow", "*": "frozen"}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("JAXTL_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return jaxtl.load("cifar_resnet20.letters", num_classes=10)
+
+
+@pytest.fixture(scope="module")
+def data(model):
+    return jaxtl.open_data("digits", model, samples_per_class=4)
+
+
+@pytest.fixture(scope="module")
+def still(model):
+    return jaxtl.open_data("digits", model, samples_per_class=4, augment="none")
+
+
+def _losses(result) -> list[float]:
+    return [record[name] for record in result.history for name in ("train_loss", "val_loss", "val_accuracy")]
+
+
+def _both(model, data, **fields):
+    fields = {"epochs": 4, "batch_size": 16, "eval_batch_size": 120, "progress": False, **fields}
+    return [jaxtl.fine_tune(model, data, feature_cache=cached, **fields) for cached in (True, False)]
+
+
+@pytest.mark.parametrize("groups", [HEAD, LAST], ids=["head", "last stage"])
+def test_the_same_views_give_the_same_run(model, data, groups) -> None:
+    cached, streamed = _both(model, data, groups=groups, views=2)
+    np.testing.assert_allclose(_losses(cached), _losses(streamed), rtol=2e-4, atol=2e-5)
+    for ours, theirs in zip(*map(jax.tree.leaves, (cached.model.params, streamed.model.params)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=2e-4)
+    assert {entry.about["of"].split(", ")[1] for entry in cache.entries()} == {
+        "evaluation's pixels",
+        "variant 0 of seed 0",
+        "variant 1 of seed 0",
+    }
+
+
+def test_gradual_unfreezing_with_averages_and_dropout_goes_through_the_same_states(still) -> None:
+    model = jaxtl.load("cifar_resnet20.letters", num_classes=10, drop_rate=0.3)
+    phases = [{"epochs": 2, "train": ["fast"]}, {"epochs": 3, "train": ["fast", "slow"]}]
+    cached, streamed = _both(model, still, groups=LAST, phases=phases, epochs=5, ema=0.9, clip_norm=1.0, accumulate=2)
+    np.testing.assert_allclose(_losses(cached), _losses(streamed), rtol=5e-4, atol=5e-5)
+    stages = [entry.about["what"] for entry in cache.entries()]
+    assert sorted(set(stages)) == ["cifar_resnet20: layer2", "cifar_resnet20: pooled"]
+
+
+def test_the_fixed_part_runs_once_for_all_runs_that_share_it(model, still, monkeypatch) -> None:
+    images: list[int] = []
+    original = FixedPart.__call__
+
+    def counted(part, batch):
+        images.append(len(batch))
+        return original(part, batch)
+
+    monkeypatch.setattr(FixedPart, "__call__", counted)
+    fields = {"groups": HEAD, "epochs": 6, "eval_batch_size": 40, "progress": False}
+    first = jaxtl.fine_tune(model, still, **fields)
+    assert sum(images) == 40 + 360
+    other_rate = jaxtl.fine_tune(model, still, **fields, **{"optimizer.fast.lr": 1e-2})
+    other_head = jaxtl.load("cifar_resnet20.letters", num_classes=10, head=[16])
+    jaxtl.fine_tune(other_head, still, **fields)
+    assert sum(images) == 40 + 360
+    assert _losses(first) != _losses(other_rate)
+    moved = jax.tree.map(lambda leaf: leaf * 1.01, model.params["layer1"])
+    jaxtl.fine_tune(model.replace(params={**model.params, "layer1": moved}), still, **fields)
+    assert sum(images) == 2 * (40 + 360)
+
+
+def test_an_epoch_of_the_head_is_one_program(model, still) -> None:
+    with compilations("_epoch") as epochs, compilations("train_step") as steps:
+        jaxtl.fine_tune(model, still, groups=HEAD, epochs=3, batch_size=10, progress=False, label_smoothing=0.123)
+    assert (len(epochs), len(steps)) == (1, 0)
+
+
+def test_a_resumed_run_on_features_has_the_bits_of_one_without_a_stop(model, data, tmp_path, monkeypatch) -> None:
+    fields = {"groups": HEAD, "views": 2, "epochs": 4, "batch_size": 16, "progress": False}
+    whole = jaxtl.fine_tune(model, data, **fields)
+    original = Loop.advance
+
+    def stopping(loop, bar) -> None:
+        if len(loop.history) == 3:
+            raise KeyboardInterrupt
+        original(loop, bar)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "advance", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            jaxtl.fine_tune(model, data, output=str(tmp_path / "run"), **fields)
+    cache.clear()
+    resumed = jaxtl.fine_tune(model, data, output=str(tmp_path / "run"), resume=True, **fields)
+    assert leaf_bits(resumed.model.params) == leaf_bits(whole.model.params)
+    assert _losses(resumed) == _losses(whole)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"groups": {"head": "fast", "*": "slow"}},
+        {"groups": HEAD, "mixup": 0.2},
+        {"groups": HEAD, "feature_cache": False},
+        {"groups": HEAD, "batch_norm": "adapt"},
+        {"groups": HEAD, "epochs": 1},
+    ],
+    ids=lambda fields: str(fields),
+)
+def test_where_nothing_is_fixed_or_used_twice_nothing_is_kept(model, still, fields) -> None:
+    jaxtl.fine_tune(model, still, **{"epochs": 2, "progress": False, "batch_size": 40, **fields})
+    assert not cache.entries()
+
+
+def test_stages_whose_batch_norms_adapt_or_whose_dropout_is_active_are_not_fixed() -> None:
+    graph = Graph("resnet18", drop_path_rate=0.1)
+    frozen = {path: "fast" if path.startswith("fc") else "frozen" for path in graph.params}
+    assert frozen_prefix(graph, frozen, modes_of(graph, frozen)) == POOLED
+    assert frozen_prefix(graph, frozen, modes_of(graph, frozen, {"layer3": "adapt"})) == "layer2"
+    half = {**frozen, "layer2.0.conv1.kernel": "slow"}
+    assert frozen_prefix(graph, half, modes_of(graph, half)) == "layer1"
+
+
+def test_an_interrupted_computation_leaves_nothing_behind(model, still, monkeypatch) -> None:
+    part = FixedPart(model.graph, model.params, model.batch_stats, model.preprocess, "layer1")
+    calls = iter(range(10))
+    original = FixedPart.__call__
+
+    def interrupted(part, batch):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return original(part, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FixedPart, "__call__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            features_of(part, still, "train", batch_size=10)
+    assert not cache.entries()
+    assert not list((cache.cache_folder() / "features").iterdir())
+    whole = features_of(part, still, "train", batch_size=10)
+    assert whole.shape == (40, 32, 32, 16)
+    assert np.isfinite(whole).all()
+
+
+def test_the_cache_keeps_to_its_limit_and_drops_what_was_used_least_recently(model, still, monkeypatch) -> None:
+    def kept() -> set[str]:
+        return {entry.about["what"].split(": ")[1] for entry in cache.entries()}
+
+    def compute(stage: str) -> np.ndarray:
+        return features_of(
+            FixedPart(model.graph, model.params, model.batch_stats, model.preprocess, stage), still, "train"
+        )
+
+    size = compute("layer3").nbytes
+    compute(POOLED)
+    monkeypatch.setenv("JAXTL_CACHE_LIMIT", str(2 * size))
+    compute("layer3")
+    compute("layer2")
+    assert kept() == {"layer2"}
+    monkeypatch.setenv("JAXTL_CACHE_LIMIT", str(size))
+    np.testing.assert_array_equal(compute("layer2"), compute("layer2"))
+    assert compute("layer1").shape[0] == 40
+    assert "layer1" not in kept()
+
+
+def test_bfloat16_features_take_half_and_are_found_again(model, still) -> None:
+    part = FixedPart(model.graph, model.params, model.batch_stats, model.preprocess, "layer3", "bf16")
+    first = features_of(part, still, "val")
+    again = features_of(part, still, "val")
+    assert first.dtype == again.dtype == jax.numpy.bfloat16
+    np.testing.assert_array_equal(first, again)
+    wide = features_of(
+        FixedPart(model.graph, model.params, model.batch_stats, model.preprocess, "layer3"), still, "val"
+    )
+    assert 2 * first.nbytes == wide.nbytes
+    np.testing.assert_allclose(first.astype(np.float32), wide, rtol=0.1, atol=0.1 * wide.max())
+    assert json.dumps([entry.about for entry in cache.entries()])
