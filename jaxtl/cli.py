@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 import jaxtl
+from jaxtl.cli_cache import cache
 from jaxtl.cli_studies import COMMANDS, Config, Overrides
 from jaxtl.errors import InputError, nearest
 
@@ -223,6 +224,7 @@ def push(
     typer.echo(upload(folder, repository, private=private))
 
 
+app.command()(cache)
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
 

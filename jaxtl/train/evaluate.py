@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxtl.compiled import keep_compiled
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
 from jaxtl.model import Model
@@ -28,6 +29,7 @@ def evaluate(model: Model, data: Data, batch_size: int = 64, split: str = "val")
     >>> evaluate(model, jaxtl.open_data("digits", model), batch_size=180)["count"]
     359
     """
+    keep_compiled()
     check_fits(model, data)
     return run_evaluation(_eval_step(model), model, data.eval_batches(batch_size, split=split))
 

@@ -9,9 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxtl.compiled import keep_compiled
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
 from jaxtl.model import Model
+from jaxtl.models.graph import POOLED
+from jaxtl.train.feature_cache import FixedPart, features_of
 from jaxtl.train.step import prepared
 from jaxtl.trees import Tree
 
@@ -47,6 +50,8 @@ def extract(
 ) -> Features:
     """Computes the features of every image of a split once, with evaluation preprocessing and stored statistics.
 
+    What the head sees is kept on disk, where training on cached features finds it too.
+
     Args:
         model: from ``jaxtl.load``. Its classes do not matter.
         data: from ``jaxtl.open_data``, opened with this model.
@@ -74,6 +79,12 @@ def extract(
         raise InputError(
             f"the preprocessing of {model.name} is not that of {data.name} ({different}); open the data with this model"
         )
+    keep_compiled()
+    if wanted == (HEAD,):
+        part = FixedPart(model.graph, model.params, model.batch_stats, model.preprocess, POOLED)
+        source = data.train if split == "train" else data.val
+        pooled = features_of(part, data, split, batch_size=batch_size)
+        return Features({HEAD: pooled}, source.labels.astype(np.int32))
     run = model.graph.remember(("features", wanted, model.preprocess), lambda: _compiled(model, wanted))
     found = []
     for batch in data.eval_batches(batch_size, split=split):

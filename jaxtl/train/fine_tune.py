@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxtl.compiled import keep_compiled
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
 from jaxtl.finetune.misuse import warnings_for
@@ -83,6 +84,7 @@ def fine_tune(
     >>> result.history[0]["step"], result.model.classes[:3]
     (1, ('0', '1', '2'))
     """
+    keep_compiled()
     recipe = (recipe or Recipe()).replace(**fields) if fields else recipe or Recipe()
     check_fits(model, data)
     if recipe.strategy == "scratch":

@@ -1,0 +1,69 @@
+"""Compiled programs are kept on disk, so that the next process need not compile them again."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxtl.cache import cache_folder
+
+LIMIT = 4 * 2**30
+"""Bytes of compiled programs beyond which all of them are removed."""
+
+
+def keep_compiled() -> Path | None:
+    """Gives JAX's persistent compilation cache a folder, ``compiled`` in jaxtl's cache, unless it has one already.
+
+    Programs that took a second or more to compile are kept, and on GPUs what autotuning found. A folder serves one kind
+    of processor, because programs for a CPU run on no lesser one. ``JAX_ENABLE_COMPILATION_CACHE=false`` switches it
+    off, ``JAX_COMPILATION_CACHE_DIR`` names another folder.
+
+    Returns:
+        the folder; None where JAX was configured otherwise.
+
+    >>> folder = keep_compiled()
+    >>> jax.config.jax_compilation_cache_dir is not None
+    True
+    """
+    config: Any = jax.config
+    if config.jax_compilation_cache_dir is not None or not config.jax_enable_compilation_cache:
+        return None
+    folder = compiled_folder() / hashlib.sha256(_processor().encode()).hexdigest()[:12]
+    if compiled_size() > LIMIT:
+        clear_compiled()
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    from jax.experimental.compilation_cache import compilation_cache
+
+    compilation_cache.reset_cache()  # what was compiled before may have settled that there is none
+    return folder
+
+
+def compiled_folder() -> Path:
+    """Where compiled programs lie."""
+    return cache_folder() / "compiled"
+
+
+def compiled_size() -> int:
+    """Bytes of all compiled programs."""
+    return sum(file.stat().st_size for file in compiled_folder().rglob("*") if file.is_file())
+
+
+def clear_compiled() -> int:
+    """Removes them; the bytes they took."""
+    size = compiled_size()
+    shutil.rmtree(compiled_folder(), ignore_errors=True)
+    return size
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() + platform.machine()
+    kinds = ("model name", "flags", "Features", "CPU part")
+    return "\n".join(dict.fromkeys(line for line in lines if line.startswith(kinds)))
