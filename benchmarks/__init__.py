@@ -16,10 +16,10 @@ is the median of its turns, with the smallest and the largest; a ratio is the me
 is measured both processes live on and one waits while the other works, and compilation and warm-up come first. Where a
 whole run is measured, every turn is a fresh process with empty caches of its own, and compilation counts.
 
-**PyTorch** is set up as its users would for speed: timm's networks in the channels-last layout; the frozen front under
-``no_grad``, so that it stores nothing, its BatchNorms in evaluation mode; fused AdamW over the trained parameters alone;
-timm's loader with persistent workers, images shipped as bytes and normalised in batches; features cached in memory where
-jaxtl caches them; on a GPU bfloat16 autocast and ``torch.compile``.
+**PyTorch** is set up as its users would for speed: timm's networks in the channels-last layout; the frozen front
+under ``no_grad``, so that it stores nothing, its BatchNorms in evaluation mode; fused AdamW over the trained
+parameters alone; timm's loader with persistent workers, images shipped as bytes and normalised in batches; features
+cached in memory where jaxtl caches them; on a GPU bfloat16 autocast and ``torch.compile``.
 
 **Both** use all the cores they may. Measure on a quiet machine: other work slows the two unequally, since PyTorch's
 threads wait for each other at every operation and one that is interrupted holds up the rest. Where that cannot be had,

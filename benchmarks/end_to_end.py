@@ -76,9 +76,7 @@ def jaxtl_variant(label: str, task: Task, *, again: str | None = None) -> Varian
     return Variant(label, "jaxtl", task.case(), again)
 
 
-def torch_variants(
-    label: str, task: Task, *, workers: int, gpu: bool, timed: int | None = None
-) -> Iterator[Variant]:
+def torch_variants(label: str, task: Task, *, workers: int, gpu: bool, timed: int | None = None) -> Iterator[Variant]:
     """PyTorch's ways to do a task: eager, and on a GPU also compiled, which a short run may not earn back."""
     for compiled in (False, True) if gpu else (False,):
         name = f"{label}, compiled" if compiled else label

@@ -17,13 +17,14 @@ from benchmarks.whole_tasks import HEADER, row
 TITLE = "Feature extraction, from image files to accuracy"
 NEEDS_DATA = True
 ABOUT = (
-    "ResNet-18 cut after `layer3`, 160 pixels, batches of 32, AdamW, a cosine after half an epoch of warm-up; validated "
-    "once, at the end. jaxtl: `jaxtl.fine_tune` with a recipe, compilation included, and again in a new process that "
-    "finds the features the first one cached. PyTorch without a cache decodes, runs the frozen front and trains in every "
-    "epoch; all its epochs do the same work, so where the table says so some were timed and the rest taken to need the "
-    "median of those. PyTorch with a cache keeps the frozen front's outputs in memory. \"Fixed images\": the "
-    "evaluation's preprocessing. \"Cached views\": so many light augmentations of each image (random-resized crop, "
-    "flip), drawn once and used in turn. Seconds count from after the imports. \"Compiled\": `torch.compile`."
+    "ResNet-18 cut after `layer3`, 160 pixels, batches of 32, AdamW, a cosine after half an epoch of warm-up; "
+    "validated once, at the end. jaxtl: `jaxtl.fine_tune` with a recipe, compilation included, and again in a new "
+    "process that finds the features the first one cached. PyTorch without a cache decodes, runs the frozen front "
+    "and trains in every epoch; all its epochs do the same work, so where the table says so some were timed and the "
+    "rest taken to need the median of those. PyTorch with a cache keeps the frozen front's outputs in memory. "
+    '"Fixed images": the evaluation\'s preprocessing. "Cached views": so many light augmentations of each image '
+    '(random-resized crop, flip), drawn once and used in turn. Seconds count from after the imports. "Compiled": '
+    "`torch.compile`."
 )
 
 

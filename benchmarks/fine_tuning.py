@@ -16,10 +16,10 @@ from benchmarks.whole_tasks import HEADER, common_accuracy, row, seconds_to
 TITLE = "Fine-tuning, from image files to accuracy"
 NEEDS_DATA = True
 ABOUT = (
-    "All of ResNet-18 cut after `layer3`, 160 pixels, batches of 32, light augmentation (random-resized crop of 0.35 to 1 "
-    "of the area, flip), AdamW, a cosine after half an epoch of warm-up, the head at ten times the body's rate, label "
-    "smoothing; validated after every epoch. The same recipe on both sides. Seconds count from after the imports, "
-    "jaxtl's compilation included."
+    "All of ResNet-18 cut after `layer3`, 160 pixels, batches of 32, light augmentation (random-resized crop of "
+    "0.35 to 1 of the area, flip), AdamW, a cosine after half an epoch of warm-up, the head at ten times the body's "
+    "rate, label smoothing; validated after every epoch. The same recipe on both sides. Seconds count from after "
+    "the imports, jaxtl's compilation included."
 )
 
 

@@ -14,8 +14,8 @@ from benchmarks.turns import rates
 TITLE = "Training step against the number of frozen stages"
 NEEDS_DATA = False
 ABOUT = (
-    "The training step as above, with the first stages frozen: none, one, ..., all but the head. \"Saved by this stage\" "
-    "is how much shorter the step is than in the row before; it is largest where the line bends."
+    'The training step as above, with the first stages frozen: none, one, ..., all but the head. "Saved by this '
+    'stage" is how much shorter the step is than in the row before; it is largest where the line bends.'
 )
 SIDES = train_step.SIDES
 

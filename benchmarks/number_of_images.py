@@ -20,10 +20,11 @@ from benchmarks.turns import whole_runs
 TITLE = "Cached features against the number of images"
 NEEDS_DATA = False
 ABOUT = (
-    "ResNet-18 cut after `layer3` with random weights, synthetic JPEGs, 32 pixels: the head on pooled features, "
-    "and `layer3` with the head on maps of `layer2`. The first epoch holds all that comes before the second: reading, "
-    "extraction, compilation. A later epoch runs on the cache; its figure is the median of a run's later epochs, over "
-    "the turns. \"A further image\" is the slope from the row before; a bend is where it changes by more than a quarter."
+    "ResNet-18 cut after `layer3` with random weights, synthetic JPEGs, 32 pixels: the head on pooled features, and "
+    "`layer3` with the head on maps of `layer2`. The first epoch holds all that comes before the second: reading, "
+    "extraction, compilation. A later epoch runs on the cache; its figure is the median of a run's later epochs, "
+    'over the turns. "A further image" is the slope from the row before; a bend is where it changes by more than a '
+    "quarter."
 )
 _EPOCHS = 6
 
@@ -65,8 +66,9 @@ def tables(found: dict[str, Any]) -> str:
                 + [megabytes(memories, where) for where in ("host", "device")]
             )
         for name, ys in middles.items():
-            found_at = ", ".join(f"{count:,} images" for count in bends(counts, ys)) or "nowhere"
-            sentences.append(f"- {trains}, {label}, {name} epochs: the slope bends at {found_at}.")
+            places = ", ".join(f"{count:,} images" for count in bends(counts, ys))
+            said = f"the slope bends at {places}" if places else "no bend"
+            sentences.append(f"- {trains}, {label}, {name} epochs: {said}.")
     header = ["trains", "side", "images", "first epoch, s", "a further image, µs", "a later epoch, s"]
     header += ["a further image, µs", "host memory, MB", "device memory, MB"]
     return table(header, lines) + "\n\n" + "\n".join(sentences)

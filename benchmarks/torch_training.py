@@ -77,7 +77,7 @@ def train(guest: Guest, task: Task, *, workers: int, compiled: bool, timed: int 
         validation = lambda: from_files(val_loader)  # noqa: E731
         steps_per_epoch = len(loader)
 
-    optimizer, step = _stepper(guest, network, task, steps_per_epoch)
+    step = _stepper(guest, network, task, steps_per_epoch)
     seconds: list[float] = []
     curve: list[tuple[float, float]] = []
     number = itertools.count()
@@ -130,8 +130,8 @@ def _shuffled(guest: Guest, features: Any, labels: Any, batch_size: int) -> Batc
     return batches
 
 
-def _stepper(guest: Guest, network: Network, task: Task, steps_per_epoch: int) -> tuple[Any, Callable[..., None]]:
-    """The optimizer over what trains, weight decay on kernels alone, and one step with it."""
+def _stepper(guest: Guest, network: Network, task: Task, steps_per_epoch: int) -> Callable[..., None]:
+    """One step with an optimizer over what trains, weight decay on kernels alone."""
     torch = guest.torch
     head = network.stages[-1]
     groups: dict[tuple[float, float], list[Any]] = {}
@@ -154,7 +154,7 @@ def _stepper(guest: Guest, network: Network, task: Task, steps_per_epoch: int) -
         loss.backward()
         optimizer.step()
 
-    return optimizer, step
+    return step
 
 
 def _accuracy(guest: Guest, network: Network, batches: Batches) -> float:

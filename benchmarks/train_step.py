@@ -19,11 +19,11 @@ from benchmarks.turns import rates
 TITLE = "Training step"
 NEEDS_DATA = False
 ABOUT = (
-    "Forward, gradients of what trains and AdamW, on a normalised batch on the device. The limits are what the step that "
-    "XLA compiled would reach if its arithmetic (floating-point operations that XLA counts) or its traffic (bytes its "
-    "operations read and write, as if no cache kept any) were all, at the rates of a large matrix product and a large "
-    "copy on this device in this run; \"of the limit\" is jaxtl's rate over the lower of the two, and above 1 where "
-    "caches save traffic."
+    "Forward, gradients of what trains and AdamW, on a normalised batch on the device. The limits are what the step "
+    "that XLA compiled would reach if its arithmetic (floating-point operations that XLA counts) or its traffic "
+    "(bytes its operations read and write, as if no cache kept any) were all, at the rates of a large matrix "
+    'product and a large copy on this device in this run; "of the limit" is jaxtl\'s rate over the lower of the two, '
+    "and above 1 where caches save traffic."
 )
 RATE = 1e-4
 
@@ -117,9 +117,9 @@ def torch_side(case: dict[str, Any]) -> Side:
 
     guest = torch_side.guest()
     torch = guest.torch
-    network = Network(
-        guest, case["model"], case["trains"], classes=_CLASSES, size=case["size"], compiled=guest.gpu
-    )
+    compiled = case.get("compiled", guest.gpu)
+    options = {"classes": _CLASSES, "size": case["size"], "compiled": compiled}
+    network = Network(guest, case["model"], case["trains"], **options)
     trained = network.trained()
     optimizer = torch.optim.AdamW(trained, lr=RATE, fused=True)
     images, labels = _batch(case)
@@ -142,7 +142,7 @@ def torch_side(case: dict[str, Any]) -> Side:
         run,
         same={"trained": sum(parameter.numel() for parameter in trained), "stages": list(network.stages)},
         more={"images": case["batch_size"]},
-        **guest.about(guest.gpu),
+        **guest.about(compiled),
     )
 
 
