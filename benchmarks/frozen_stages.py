@@ -22,7 +22,7 @@ SIDES = train_step.SIDES
 
 def measure(options: Options, show: Any) -> dict[str, Any]:
     networks = options.pick(
-        quick=(("mobilenetv2_035", 32, 2, (0, 8, 9)),),
+        quick=(("mobilenetv2_035", 32, 2, (8, 9)),),
         small=(("resnet18", 96, 8, range(6)),),
         full=(("resnet18", 224, 16, range(6)), ("mobilenetv2_100", 224, 16, range(10))),
     )

@@ -31,7 +31,7 @@ _EPOCHS = 6
 
 def measure(options: Options, show: Any) -> dict[str, Any]:
     small = (1_000, 3_000, 10_000)
-    counts = options.pick(quick=(32, 64, 128), small=small, full=(*small, 30_000, 100_000))
+    counts = options.pick(quick=(32, 64), small=small, full=(*small, 30_000, 100_000))
     turns = options.given_turns or 1  # the later epochs of a run are repetitions already
     found: dict[str, Any] = {"rows": []}
     for trains in options.pick(quick=(HEAD,), small=(HEAD, LAST), full=(HEAD, LAST)):

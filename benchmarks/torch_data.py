@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from benchmarks.task import Task
@@ -35,6 +36,7 @@ def make_loader(guest: Guest, task: Task, split: str, *, augment: str, shuffle: 
     config = preprocess(guest, task)
     geometry = {"input_size": task.size, "interpolation": config["interpolation"], "use_prefetcher": True}
     data = guest.timm.data
+    warnings.filterwarnings("ignore", message="This DataLoader will create")  # more workers than cores are meant
     loader = data.create_loader(
         data.ImageDataset(f"{task.data}/{split}"),
         input_size=(3, task.size, task.size),

@@ -36,12 +36,10 @@ def train(guest: Guest, task: Task, *, workers: int, compiled: bool, timed: int 
     Without caching all epochs do the same work on fresh images, so that few of them tell what the rest needs.
 
     Returns:
-        ``seconds`` in all, ``epochs`` (seconds of each, validation left out), ``curve`` (seconds since the start and
-        accuracy, of each validation), ``accuracy`` at the end and ``extrapolated``, the number of epochs that were
-        not run.
+        ``seconds`` in all; ``epochs``, seconds of each, its validation included; ``curve``, seconds since the start and
+        accuracy of each validation; ``accuracy`` at the end; ``extrapolated``, the number of epochs that were not run.
     """
     begun = time.perf_counter()
-    torch = guest.torch
     classes = sum(entry.is_dir() for entry in os.scandir(f"{task.data}/train"))
     network = Network(
         guest,
@@ -54,31 +52,10 @@ def train(guest: Guest, task: Task, *, workers: int, compiled: bool, timed: int 
         compiled=compiled,
     )
 
-    def images(split: str, *, shuffle: bool) -> Any:
-        augment = task.augment if split == "train" else "none"
-        return make_loader(guest, task, split, augment=augment, shuffle=shuffle, workers=workers)
-
-    def from_files(loader: Any) -> Iterator[tuple[Any, Any]]:
-        for batch, labels in loader:
-            yield _front(guest, network, batch), labels
-
-    epochs: list[Batches]
-    if task.cached:
-        views = (task.views or task.epochs) if task.augment != "none" else 1
-        loader = images("train", shuffle=False)
-        kept = [_collected(from_files(loader), torch) for _ in range(views)]
-        epochs = [_shuffled(guest, *view, task.batch_size) for view in kept]
-        val = _collected(from_files(images("val", shuffle=False)), torch)
-        validation: Batches = lambda: zip(*(part.split(task.eval_batch_size) for part in val), strict=True)  # noqa: E731
-        steps_per_epoch = len(kept[0][1]) // task.batch_size
-    else:
-        loader, val_loader = images("train", shuffle=True), images("val", shuffle=False)
-        epochs = [lambda: from_files(loader)]
-        validation = lambda: from_files(val_loader)  # noqa: E731
-        steps_per_epoch = len(loader)
-
+    epochs, validation, steps_per_epoch = _batches(guest, network, task, workers)
     step = _stepper(guest, network, task, steps_per_epoch)
-    seconds: list[float] = []
+    training: list[float] = []
+    epoch_seconds: list[float] = []
     curve: list[tuple[float, float]] = []
     number = itertools.count()
     run = task.epochs if timed is None else min(timed, task.epochs)
@@ -87,15 +64,16 @@ def train(guest: Guest, task: Task, *, workers: int, compiled: bool, timed: int 
         for features, labels in epochs[epoch % len(epochs)]():
             step(next(number), features, labels)
         guest.wait()
-        seconds.append(time.perf_counter() - epoch_begun)
+        training.append(time.perf_counter() - epoch_begun)
         if (epoch + 1) % task.eval_every == 0 or epoch + 1 == run:
             accuracy = _accuracy(guest, network, validation)
             curve.append((time.perf_counter() - begun, accuracy))
+        epoch_seconds.append(time.perf_counter() - epoch_begun)
     missing = task.epochs - run
-    whole = time.perf_counter() - begun + missing * statistics.median(seconds)
+    whole = time.perf_counter() - begun + missing * statistics.median(training)
     return {
         "seconds": whole,
-        "epochs": seconds,
+        "epochs": epoch_seconds,
         "curve": curve,
         "accuracy": None if missing else curve[-1][1],
         "extrapolated": missing,
@@ -103,29 +81,65 @@ def train(guest: Guest, task: Task, *, workers: int, compiled: bool, timed: int 
     }
 
 
+def _batches(guest: Guest, network: Network, task: Task, workers: int) -> tuple[list[Batches], Batches, int]:
+    """Outputs of the frozen front with labels: shuffled for each epoch in turn, and of validation in order; steps an
+    epoch."""
+
+    def images(split: str, *, shuffle: bool) -> Any:
+        augment = task.augment if split == "train" else "none"
+        return make_loader(guest, task, split, augment=augment, shuffle=shuffle, workers=workers)
+
+    def from_files(loader: Any) -> Batches:
+        return lambda: ((_front(guest, network, images), labels) for images, labels in loader)
+
+    val_images = images("val", shuffle=False)
+    if not task.cached:
+        train_images = images("train", shuffle=True)
+        return [from_files(train_images)], from_files(val_images), len(train_images)
+    train_images = images("train", shuffle=False)
+    views = (task.views or task.epochs) if task.augment != "none" else 1
+    kept = [_collected(guest, network, train_images) for _ in range(views)]
+    val = _collected(guest, network, val_images)
+    epochs = [_shuffled(guest, *view, task.batch_size) for view in kept]
+    return epochs, lambda: _in_order(*val, task.eval_batch_size), len(kept[0][1]) // task.batch_size
+
+
 def _front(guest: Guest, network: Network, images: Any) -> Any:
     with guest.autocast():
         return network.prefix(images.contiguous(memory_format=guest.torch.channels_last))
 
 
-def _collected(batches: Iterator[tuple[Any, Any]], torch: Any) -> tuple[Any, Any]:
-    """All features, maps as (N, rows, columns, channels) so that images lie together, and labels."""
-    features, labels = zip(*batches, strict=True)
-    whole = torch.cat([batch.permute(0, 2, 3, 1) if batch.ndim == 4 else batch for batch in features])
-    return _as_batch(whole), torch.cat(labels)
+def _collected(guest: Guest, network: Network, loader: Any) -> tuple[Any, Any]:
+    """The frozen front's outputs of all images, maps as (N, rows, columns, channels) so that images lie together, and
+    the labels."""
+    torch = guest.torch
+    whole, labels, done = None, [], 0
+    for images, some in loader:
+        features = _front(guest, network, images)
+        features = features.permute(0, 2, 3, 1) if features.ndim == 4 else features
+        if whole is None:
+            shape = (len(loader.dataset), *features.shape[1:])
+            whole = torch.empty(shape, dtype=features.dtype, device=features.device)
+        whole[done : done + len(some)] = features
+        labels.append(some)
+        done += len(some)
+    return whole, torch.cat(labels)
 
 
 def _as_batch(features: Any) -> Any:
     return features.permute(0, 3, 1, 2) if features.ndim == 4 else features
 
 
-def _shuffled(guest: Guest, features: Any, labels: Any, batch_size: int) -> Batches:
-    stored = features.permute(0, 2, 3, 1) if features.ndim == 4 else features
+def _in_order(features: Any, labels: Any, batch_size: int) -> Iterator[tuple[Any, Any]]:
+    for some, their in zip(features.split(batch_size), labels.split(batch_size), strict=True):
+        yield _as_batch(some), their
 
+
+def _shuffled(guest: Guest, features: Any, labels: Any, batch_size: int) -> Batches:
     def batches() -> Iterator[tuple[Any, Any]]:
         order = guest.torch.randperm(len(labels), device=labels.device)
         for chosen in order.split(batch_size)[: len(labels) // batch_size]:
-            yield _as_batch(stored[chosen]), labels[chosen]
+            yield _as_batch(features[chosen]), labels[chosen]
 
     return batches
 

@@ -15,7 +15,7 @@ HEADER = [
     "imports, s",
     "accuracy, %",
     "epochs run of",
-    "a later epoch, s",
+    "a later epoch and its validation, s",
     "host memory, MB",
     "device memory, MB",
 ]
