@@ -15,9 +15,11 @@ from benchmarks.turns import Variant
 
 
 def jaxtl_side(case: dict[str, Any]) -> Side:
+    import grain  # noqa: F401
     import jax
 
-    import jaxtl
+    import jaxtl.train.fine_tune
+    import jaxtl.trees
     from benchmarks import jax_side
     from jaxtl.notices import quiet
     from jaxtl.train.run import prepare

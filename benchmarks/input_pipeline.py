@@ -48,6 +48,8 @@ def tables(found: dict[str, Any]) -> str:
 
 
 def jaxtl_side(case: dict[str, Any]) -> Side:
+    import grain  # noqa: F401
+
     import jaxtl
     from benchmarks import jax_side
 

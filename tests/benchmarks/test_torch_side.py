@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from timm_guest import import_timm
 
 import jaxtl
@@ -64,12 +65,15 @@ def test_evaluation_pixels_are_jaxtls(guest, tmp_path):
 
     task = Task(make_folder(tmp_path, train=8, val=4, pixels=48), "", HEAD, epochs=1, size=32)
     loader = make_loader(guest, task, "val", augment="none", shuffle=False, workers=0)
-    theirs, labels = next(iter(loader))
     data = jaxtl.open_data(f"folder:{task.data}", jaxtl.Preprocess.from_dict(preprocess(guest, task)))
     batch = next(data.eval_batches(4))
-    ours = jaxtl.normalise(batch["image"], data.preprocess.mean, data.preprocess.std)
-    np.testing.assert_allclose(ours.transpose(0, 3, 1, 2), theirs.numpy(), atol=1e-5)
-    assert batch["label"].tolist() == labels.tolist()
+    for place, pixels in enumerate(batch["image"]):
+        path = loader.dataset.filename(place, absolute=True)
+        assert path.endswith(data.val.names[place])
+        with Image.open(path) as image:
+            np.testing.assert_array_equal(pixels.transpose(2, 0, 1), loader.dataset.transform(image.convert("RGB")))
+    np.testing.assert_allclose(loader.mean.flatten() / 255, data.preprocess.mean, rtol=1e-6)
+    np.testing.assert_allclose(loader.std.flatten() / 255, data.preprocess.std, rtol=1e-6)
 
 
 @pytest.mark.parametrize("trains", [ALL, LAST, HEAD])
