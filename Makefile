@@ -30,7 +30,7 @@ lint: $(VENV)/.installed-test  ## format, lint and types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy jaxtl
 
-bench: $(VENV)/.installed-test  ## training speed beside PyTorch, into benchmarks/RESULTS.md (BENCH=--full for all of it)
+bench: $(VENV)/.installed-test  ## beside PyTorch, into benchmarks/RESULTS.md (BENCH="--full --data FOLDER --weights FILE" for all of it)
 	@$(BIN)/python -m benchmarks.run $(BENCH)
 
 parity: $(VENV)/.installed-test  ## every architecture against timm with the same weights, as a table (takes half an hour)

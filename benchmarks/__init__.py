@@ -1,17 +1,30 @@
-"""Training speed beside PyTorch: ``python -m benchmarks.run`` (minutes), ``python -m benchmarks.run --full`` (longer).
+"""jaxtl beside PyTorch, on one machine, in one run.
 
-Each case is one network, one image size and one answer to what trains. jaxtl and PyTorch run in a process each and take
-turns. A case's rate is the median of its turns, its ratio the median of the turns' ratios. What is timed is the whole
-training step (forward, gradients of what trains, AdamW) on a normalised batch that is already on the device;
-compilation and warm-up come first.
+::
 
-Both use all the cores they may. Measure on a quiet machine: other work slows the two unequally, since PyTorch's threads
-wait for each other at every operation and one that is interrupted holds up the rest. Where that cannot be had, one core
-is fairer: ``taskset -c 0 python -m benchmarks.run``.
+    python -m benchmarks.run                                   # the training step, small: minutes
+    python -m benchmarks.run --full --data FOLDER --weights FILE             # every work: hours on a CPU
+    python -m benchmarks.run --full --only fine_tuning --data FOLDER --weights FILE
+    python -m benchmarks.run --quick                           # every work on toy inputs, to see that it runs
 
-PyTorch is set up as its users would for speed: timm's network in the channels-last layout, frozen parameters without
-gradients, frozen BatchNorms in evaluation mode, fused AdamW over the trained parameters; on a GPU also
-``torch.compile`` and bfloat16 autocast.
+``FOLDER`` holds ``train/<class>`` and ``val/<class>``; ``FILE`` is for ResNet-18 cut after ``layer3``. Each work is one
+file here: what it measures, its two sides, its table. ``results.json`` and ``RESULTS.md`` are written by the program
+alone; a work that is not run keeps its last results, with the date and the versions they were measured with.
 
-``benchmarks/results.json`` and ``benchmarks/RESULTS.md`` are written by the program alone.
+**Turns.** Each side is a process of its own, and the sides take turns, every other turn in the opposite order. A figure
+is the median of its turns, with the smallest and the largest; a ratio is the median of the turns' ratios. Where a rate
+is measured both processes live on and one waits while the other works, and compilation and warm-up come first. Where a
+whole run is measured, every turn is a fresh process with empty caches of its own, and compilation counts.
+
+**PyTorch** is set up as its users would for speed: timm's networks in the channels-last layout; the frozen front
+under ``no_grad``, so that it stores nothing, its BatchNorms in evaluation mode; fused AdamW over the trained
+parameters alone; timm's loader with persistent workers, images shipped as bytes and normalised in batches; features
+cached in memory where jaxtl caches them; on a GPU bfloat16 autocast and ``torch.compile``.
+
+**Both** use all the cores they may. Measure on a quiet machine: other work slows the two unequally, since PyTorch's
+threads wait for each other at every operation and one that is interrupted holds up the rest. Where that cannot be had,
+one core is fairer: ``taskset -c 0 python -m benchmarks.run``.
+
+**Memory** is the most that a side's own process held at any time (``getrusage``), interpreter and libraries included;
+PyTorch's loader workers are further processes and come on top.
 """

@@ -1,178 +1,98 @@
-"""Runs the comparisons, and writes ``results.json`` and ``RESULTS.md`` beside itself."""
+"""Runs the works that are asked for, and writes ``results.json`` and ``RESULTS.md`` beside itself."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
+import importlib
 import json
 import os
-import platform
-import statistics
-import subprocess
-import sys
-from collections.abc import Iterator
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.train_step import SIDES, Case, command
+from benchmarks.images import make_folder
+from benchmarks.machine import default_backend, machine
+from benchmarks.options import Options
+from benchmarks.report import report
 
 FOLDER = Path(__file__).parent
-TURNS = 7
-SECONDS_A_TURN = 1.5
-STRATEGIES = {"all of it": (), "layer4 and head": ("layer4", "fc"), "head": ("fc",)}
-
-
-def cases(full: bool, gpu: bool) -> list[Case]:
-    if not full:
-        return [Case("resnet18", 96, 8, trains) for trains in STRATEGIES.values()]
-    batch_size = 128 if gpu else 32
-    return [
-        Case(model, 224, batch_size, trains) for model in ("resnet18", "resnet50") for trains in STRATEGIES.values()
-    ]
-
-
-class Worker:
-    """One side in a process of its own, that works only when it is asked to."""
-
-    def __init__(self, side: str, case: Case) -> None:
-        environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "2"}
-        self._side = side
-        self._process = subprocess.Popen(
-            command(side, case),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=FOLDER.parent,
-            env=environment,
-        )
-        self.about = self._answer()
-
-    def seconds(self, steps: int) -> float:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{steps}\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def close(self) -> None:
-        self._process.communicate()
-
-    def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"error: {self._side} ended with code {self._process.wait()}; its message is above")
-        return json.loads(line)
-
-
-def measure(case: Case) -> dict[str, Any]:
-    """Both sides in turns: images per second of every turn, and what each side is."""
-    with contextlib.ExitStack() as stack:
-        workers = {}
-        for side in SIDES:
-            workers[side] = Worker(side, case)
-            stack.callback(workers[side].close)
-        trained = {side: worker.about["trained"] for side, worker in workers.items()}
-        if len(set(trained.values())) > 1:
-            raise SystemExit(f"error: the sides do not train the same number of parameters: {trained}")
-        steps = {side: max(1, round(SECONDS_A_TURN / worker.seconds(1))) for side, worker in workers.items()}
-        rates: dict[str, list[float]] = {side: [] for side in workers}
-        for _ in range(TURNS):
-            for side, worker in workers.items():
-                rates[side].append(steps[side] * case.batch_size / worker.seconds(steps[side]))
-        about = {side: worker.about for side, worker in workers.items()}
-    return {**vars(case), "images_per_second": rates, "about": about}
-
-
-def machine() -> dict[str, Any]:
-    model = next(_lines("/proc/cpuinfo", "model name"), platform.processor())
-    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
-
-
-def _lines(path: str, key: str) -> Iterator[str]:
-    with contextlib.suppress(OSError), open(path) as file:
-        yield from (line.partition(":")[2].strip() for line in file if line.startswith(key))
-
-
-def table(run: dict[str, Any]) -> str:
-    """A run in markdown."""
-    rows = [
-        "| network | pixels | batch | trains | jaxtl, images/s | PyTorch, images/s | jaxtl / PyTorch |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    names = {trains: name for name, trains in STRATEGIES.items()}
-    for case in run["cases"]:
-        ours, theirs = case["images_per_second"]["jaxtl"], case["images_per_second"]["PyTorch"]
-        ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-        cells = [case["model"], case["size"], case["batch_size"], names[tuple(case["trains"])]]
-        cells += [_spread(ours, ".1f"), _spread(theirs, ".1f"), _spread(ratios, ".2f")]
-        rows.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(rows)
-
-
-def _spread(values: list[float], form: str) -> str:
-    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
-
-
-def section(name: str, run: dict[str, Any]) -> str:
-    about = run["cases"][0]["about"]
-    versions = {**about["jaxtl"]["versions"], **about["PyTorch"]["versions"]}
-    before, after, cores = run["load_before"], run["load_after"], run["machine"]["cores"]
-    load = f"Load average {before:.1f} before and {after:.1f} after"
-    if before > 0.3:
-        load += ", so other work was running: "
-        load += "compare within a row alone." if cores == 1 else "**measure again**, since it slows the two unequally."
-    return "\n\n".join(
-        [
-            f"## {name}",
-            f"{run['date']}, {run['machine']['cpu']}, cores used: {cores}, device {about['jaxtl']['device']}; Python "
-            f"{run['machine']['python']}, {', '.join(f'{key} {value}' for key, value in versions.items())}. "
-            f"jaxtl: {about['jaxtl']['setup']}; PyTorch: {about['PyTorch']['setup']}.",
-            load,
-            table(run),
-        ]
-    )
-
-
-def report(runs: dict[str, Any]) -> str:
-    head = (
-        "# Training speed beside PyTorch\n\n"
-        "Written by `python -m benchmarks.run`; how it measures stands in `benchmarks/__init__.py`. Each figure is "
-        f"the median of {TURNS} turns, with the smallest and the largest in parentheses."
-    )
-    return "\n\n".join([head, *(section(name, run) for name, run in sorted(runs.items()))]) + "\n"
+WORKS = (
+    "train_step",
+    "frozen_stages",
+    "feature_extraction",
+    "fine_tuning",
+    "evaluation",
+    "input_pipeline",
+    "first_step",
+    "number_of_images",
+)
+SMALL = ("train_step",)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Compares jaxtl's training speed with PyTorch's.")
-    parser.add_argument("--full", action="store_true", help="ResNet-18 and ResNet-50 at 224 pixels")
-    full = parser.parse_args().full
-    device = _default_backend()
+    arguments = _parser().parse_args()
+    size = "quick" if arguments.quick else "full" if arguments.full else "small"
+    names = arguments.only or (SMALL if size == "small" else WORKS)
+    with tempfile.TemporaryDirectory() as folder:
+        data = str(arguments.data.resolve()) if arguments.data else ""
+        if not data and size == "quick":
+            data = make_folder(Path(folder, "images"), train=40, val=16, pixels=48)
+        device = default_backend()
+        options = Options(
+            size=size,
+            gpu=device != "cpu",
+            cores=len(os.sched_getaffinity(0)),
+            data=data,
+            weights=str(arguments.weights.resolve()) if arguments.weights else "",
+            given_turns=arguments.turns,
+        )
+        for name in names:
+            work = importlib.import_module(f"benchmarks.{name}")
+            print(f"\n### {work.TITLE}\n", flush=True)
+            if work.NEEDS_DATA and not options.data:
+                print("left out: it needs --data FOLDER with train/<class> and val/<class>")
+                continue
+            _keep(name, f"{device.upper()}, {options.cores} core{'s' * (options.cores > 1)}, {size}", options)
+
+
+def _keep(name: str, setting: str, options: Options) -> None:
+    """Measures one work, and writes its results in place of its last ones in the same setting."""
+    work = importlib.import_module(f"benchmarks.{name}")
     before = os.getloadavg()[0]
-    found = []
-    for case in cases(full, device != "cpu"):
-        found.append(measure(case))
-        print(table({"cases": found[-1:]}).splitlines()[-1], flush=True)
-    run: dict[str, Any] = {
+    found = work.measure(options, lambda part: print(work.tables(part).splitlines()[-1], flush=True))
+    print(f"\n{work.tables(found)}\n", flush=True)
+    entry: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
         "load_before": before,
         "load_after": os.getloadavg()[0],
-        "cases": found,
+        "turns": options.turns,
+        "weights": Path(options.weights).name,
+        "data": Path(options.data).name,
+        "found": found,
     }
+    if options.size == "quick":
+        print("toy inputs: nothing is written")
+        return
     results = FOLDER / "results.json"
     runs = json.loads(results.read_text()) if results.is_file() else {}
-    cores = run["machine"]["cores"]
-    runs[f"{device.upper()}, {cores} core{'s' * (cores > 1)}, {'full' if full else 'small'}"] = run
-    results.write_text(json.dumps(runs, indent=1) + "\n")
-    (FOLDER / "RESULTS.md").write_text(report(runs))
-    print(f"written: {FOLDER / 'RESULTS.md'}")
+    runs.setdefault(setting, {})[name] = entry
+    results.write_text(json.dumps(runs, indent=1, sort_keys=True) + "\n")
+    (FOLDER / "RESULTS.md").write_text(report(runs, WORKS))
+    print(f"written: {FOLDER / 'RESULTS.md'}", flush=True)
 
 
-def _default_backend() -> str:
-    """Asked in a process of its own, because the one that asks holds the device."""
-    code = "import jax; print(jax.default_backend())"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description="jaxtl beside PyTorch.")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--full", action="store_true", help="the sizes people use; hours on a CPU for all works")
+    sizes.add_argument("--quick", action="store_true", help="toy inputs, to see that it runs; writes nothing")
+    parser.add_argument("--only", nargs="+", choices=WORKS, metavar="WORK", help=f"of {', '.join(WORKS)}")
+    parser.add_argument("--turns", type=int, metavar="N", help="how often everything is measured")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="images: train/<class> and val/<class>")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="of ResNet-18 until layer3, safetensors")
+    return parser
 
 
 if __name__ == "__main__":

@@ -1,154 +1,158 @@
-"""One side of a comparison: builds a training step, then runs as many steps as it is told on standard input.
-
-Its first line of output is JSON (what it is), then for each number of steps a line with the seconds they took.
-"""
+"""The training step alone: forward, gradients of what trains, AdamW, on a normalised batch on the device."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-WARM_UP = 3
-CLASSES = 5
+from benchmarks import limits
+from benchmarks.options import Options
+from benchmarks.side import Side
+from benchmarks.tables import megabytes, ratios, spread, table
+from benchmarks.torch_network import ALL, HEAD, LAST, frozen_stages
+from benchmarks.turns import SIDES as NAMES
+from benchmarks.turns import rates
+
+TITLE = "Training step"
+NEEDS_DATA = False
+ABOUT = (
+    "Forward, gradients of what trains and AdamW, on a normalised batch on the device. The limits are what the step "
+    "that XLA compiled would reach if its arithmetic (floating-point operations that XLA counts) or its traffic "
+    "(bytes its operations read and write, as if no cache kept any) were all, at the rates of a large matrix "
+    'product and a large copy on this device in this run; "of the limit" is jaxtl\'s rate over the lower of the two, '
+    "and above 1 where caches save traffic."
+)
 RATE = 1e-4
 
 
-@dataclass(frozen=True)
-class Case:
-    """A network, square images of ``size`` pixels, and the top-level parts that train (none: all of it)."""
-
-    model: str
-    size: int
-    batch_size: int
-    trains: tuple[str, ...] = ()
-
-    def is_trained(self, path: str) -> bool:
-        return not self.trains or path.split(".")[0] in self.trains
-
-    def batch(self) -> tuple[np.ndarray, np.ndarray]:
-        """Normalised images, NHWC, and labels."""
-        rng = np.random.default_rng(0)
-        images = rng.standard_normal((self.batch_size, self.size, self.size, 3), dtype=np.float32)
-        return images, rng.integers(0, CLASSES, self.batch_size)
+def cases(options: Options) -> Iterator[dict[str, Any]]:
+    networks = options.pick(
+        quick=(("mobilenetv2_035", 32, 2), ("vit_tiny_patch16_224", 32, 2)),
+        small=(("resnet18", 96, 8),),
+        full=tuple(
+            (name, 224, 128 if options.gpu else 16)
+            for name in ("resnet18", "resnet50", "mobilenetv2_100", "vit_small_patch16_224")
+        ),
+    )
+    for name, size, batch_size in networks:
+        for trains in options.pick(quick=(LAST,), small=(ALL, LAST, HEAD), full=(ALL, LAST, HEAD)):
+            yield {"model": name, "size": size, "batch_size": batch_size, "trains": trains}
 
 
-@dataclass(frozen=True)
-class Side:
-    """A framework's training: ``run(steps)`` returns when the last step is done."""
-
-    run: Callable[[int], None]
-    trained: int  # parameters
-    device: str
-    setup: str
-    versions: dict[str, str]
+def measure(options: Options, show: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {"device": limits.measured(options), "rows": []}
+    for case in cases(options):
+        found["rows"].append(rates(__name__, case, options.turns, options.seconds))
+        show({**found, "rows": found["rows"][-1:]})
+    return found
 
 
-def jaxtl_side(case: Case) -> Side:
+def tables(found: dict[str, Any]) -> str:
+    device = found["device"]
+    rows = []
+    for row in found["rows"]:
+        case, ours, theirs = row["case"], row["rates"]["jaxtl"], row["rates"]["PyTorch"]
+        most = limits.bounds(row["about"]["jaxtl"]["more"]["cost"], device, case["batch_size"])
+        lower = min(most.values())
+        rows.append(
+            [case["model"], case["size"], case["batch_size"], case["trains"]]
+            + [spread(ours), spread(theirs), spread(ratios(ours, theirs), ".2f")]
+            + [f"{most['flops']:.1f}", f"{most['bytes']:.1f}", spread([rate / lower for rate in ours], ".2f")]
+            + [megabytes(row["memory"][side], where) for where in ("host", "device") for side in NAMES]
+        )
+    header = ["network", "pixels", "batch", "trains", "jaxtl, images/s", "PyTorch, images/s", "jaxtl / PyTorch"]
+    header += ["limit by arithmetic, images/s", "limit by traffic, images/s", "of the limit"]
+    header += [f"{where} memory of {side}, MB" for where in ("host", "device") for side in NAMES]
+    speeds = (
+        f"The device: {spread(device['flops'], '.1f', 1e-9)} GFLOP/s in a matrix product, "
+        f"{spread(device['bytes'], '.1f', 1e-9)} GB/s in a copy."
+    )
+    return f"{speeds}\n\n{table(header, rows)}"
+
+
+def jaxtl_side(case: dict[str, Any]) -> Side:
     import jax
     import optax
 
     import jaxtl
-    from jaxtl.notices import quiet
+    from benchmarks import jax_side
 
-    with quiet():
-        model = jaxtl.load(case.model, weights=None, num_classes=CLASSES)
-    optimizer = jaxtl.multi_transform(
-        {"trained": optax.adamw(RATE)}, lambda path, leaf: "trained" if case.is_trained(path) else "frozen"
-    )
+    model = jax_side.random_model(case["model"], case["size"])
+    front = frozen_stages(case["trains"], model.stages, model.graph.last_stage)
+    frozen = model.stages[:front]
+
+    def label(path: str, leaf: Any) -> str:
+        return "frozen" if model.graph.stage_of(path) in frozen else "trained"
+
+    options = jax_side.precision(jaxtl.make_train_step)
+    optimizer = jaxtl.multi_transform({"trained": optax.adamw(RATE)}, label)
     state = jaxtl.TrainState.create(model, optimizer)
-    step = jaxtl.make_train_step(model, optimizer)
-    images, labels = case.batch()
+    images, labels = _batch(case)
     batch = jax.device_put({"image": images, "label": labels.astype(np.int32)})
+    step = jaxtl.make_train_step(model, optimizer, **options).lower(state, batch).compile()
 
-    def run(steps: int) -> None:
+    def run(steps: int) -> float:
         nonlocal state
+        begun = time.perf_counter()
         for _ in range(steps):
             state, metrics = step(state, batch)
         jax.block_until_ready((state, metrics))
+        return time.perf_counter() - begun
 
     return Side(
-        run=run,
-        trained=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        device=jax.devices()[0].device_kind,
-        setup="float32",
-        versions={name: version(name) for name in ("jaxtl", "jax", "jaxlib", "flax", "optax")},
+        run,
+        setup=jax_side.setup(options),
+        same={"trained": sum(leaf.size for leaf in jax.tree.leaves(state.params)), "stages": list(model.stages)},
+        more={"images": case["batch_size"], "cost": limits.cost(step)},
+        **jax_side.about(),
     )
 
 
-def torch_side(case: Case) -> Side:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    from timm_guest import import_timm
+def torch_side(case: dict[str, Any]) -> Side:
+    from benchmarks import torch_side
+    from benchmarks.torch_network import Network
 
-    timm = import_timm()
-    import torch
-
-    gpu = torch.cuda.is_available()
-    device = torch.device("cuda" if gpu else "cpu")
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    torch.backends.cudnn.benchmark = True
-    torch.set_float32_matmul_precision("high")
-    model = timm.create_model(case.model, num_classes=CLASSES).to(device, memory_format=torch.channels_last)
-    model.train()
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(case.is_trained(name))
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.BatchNorm2d) and not case.is_trained(name):
-            module.eval()
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    guest = torch_side.guest()
+    torch = guest.torch
+    compiled = case.get("compiled", guest.gpu)
+    options = {"classes": _CLASSES, "size": case["size"], "compiled": compiled}
+    network = Network(guest, case["model"], case["trains"], **options)
+    trained = network.trained()
     optimizer = torch.optim.AdamW(trained, lr=RATE, fused=True)
-    network = torch.compile(model) if gpu else model
-    images, labels = case.batch()
-    inputs = torch.from_numpy(images).permute(0, 3, 1, 2).to(device)  # channels last already
-    targets = torch.from_numpy(labels).to(device)
+    images, labels = _batch(case)
+    inputs = torch.from_numpy(images).permute(0, 3, 1, 2).to(guest.device)  # channels last already
+    targets = torch.from_numpy(labels).to(guest.device)
 
-    def run(steps: int) -> None:
+    def run(steps: int) -> float:
+        begun = time.perf_counter()
         for _ in range(steps):
             optimizer.zero_grad(set_to_none=True)
-            with torch.autocast("cuda", torch.bfloat16, enabled=gpu):
-                loss = torch.nn.functional.cross_entropy(network(inputs), targets)
+            with guest.autocast():
+                loss = torch.nn.functional.cross_entropy(network.suffix(network.prefix(inputs)), targets)
             loss.backward()
             optimizer.step()
         loss.item()
+        guest.wait()
+        return time.perf_counter() - begun
 
     return Side(
-        run=run,
-        trained=sum(parameter.numel() for parameter in trained),
-        device=torch.cuda.get_device_name() if gpu else "cpu",
-        setup="bfloat16 autocast, compiled" if gpu else "float32, eager",
-        versions={name: version(name) for name in ("torch", "timm")},
+        run,
+        same={"trained": sum(parameter.numel() for parameter in trained), "stages": list(network.stages)},
+        more={"images": case["batch_size"]},
+        **guest.about(compiled),
     )
 
 
 SIDES = {"jaxtl": jaxtl_side, "PyTorch": torch_side}
+_CLASSES = 5
 
 
-def main(side: str, case: dict[str, Any]) -> None:
-    built = SIDES[side](Case(**{**case, "trains": tuple(case["trains"])}))
-    built.run(WARM_UP)
-    _answer({key: value for key, value in vars(built).items() if key != "run"})
-    for line in sys.stdin:
-        begun = time.perf_counter()
-        built.run(int(line))
-        _answer(time.perf_counter() - begun)
-
-
-def _answer(value: Any) -> None:
-    print(json.dumps(value), flush=True)
-
-
-def command(side: str, case: Case) -> list[str]:
-    """What starts one side in a process of its own."""
-    return [sys.executable, "-m", __spec__.name, side, json.dumps(asdict(case))]
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], json.loads(sys.argv[2]))
+def _batch(case: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Normalised images, NHWC, and labels."""
+    rng = np.random.default_rng(0)
+    size = case["size"]
+    images = rng.standard_normal((case["batch_size"], size, size, 3), dtype=np.float32)
+    return images, rng.integers(0, _CLASSES, case["batch_size"])

@@ -1,0 +1,44 @@
+"""What jaxtl's sides share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+CLASSES = 5
+
+
+def about() -> dict[str, Any]:
+    """Device and versions."""
+    import jax
+
+    names = ("jaxtl", "jax", "jaxlib", "flax", "optax")
+    return {"device": jax.devices()[0].device_kind, "versions": {name: version(name) for name in names}}
+
+
+def on_gpu() -> bool:
+    import jax
+
+    return jax.default_backend() != "cpu"
+
+
+def random_model(name: str, size: int, **options: Any) -> Any:
+    """A network for images of some pixels, with random weights."""
+    import jaxtl
+    from jaxtl.notices import quiet
+
+    with quiet():
+        return jaxtl.load(name, weights=None, img_size=size, **({"num_classes": CLASSES} | options))
+
+
+def precision(takes: Callable[..., Any] | Iterable[str]) -> dict[str, str]:
+    """bfloat16 on a GPU, for a function or the fields of a recipe that take it; nothing elsewhere."""
+    names = inspect.signature(takes).parameters if callable(takes) else takes
+    return {"precision": "bf16"} if on_gpu() and "precision" in names else {}
+
+
+def setup(options: Mapping[str, Any]) -> str:
+    """For people: what ``precision`` came to."""
+    return "bfloat16" if "precision" in options else "float32"

@@ -1,0 +1,33 @@
+"""What is measured on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores that may be used, memory in GB, and Python's version."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "cpu": next(_lines("/proc/cpuinfo", "model name"), platform.processor()),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(pages / 2**30),
+        "python": platform.python_version(),
+    }
+
+
+def default_backend() -> str:
+    """JAX's, asked in a process of its own, because the one that asks holds the device."""
+    code = "import jax; print(jax.default_backend())"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _lines(path: str, key: str) -> Iterator[str]:
+    with contextlib.suppress(OSError), open(path) as file:
+        yield from (line.partition(":")[2].strip() for line in file if line.startswith(key))

@@ -1,0 +1,156 @@
+"""Sides that take turns, each in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+SIDES = ("jaxtl", "PyTorch")
+Case = Mapping[str, Any]
+
+
+class Worker:
+    """One side, that works only when it is asked to; a context manager that ends it.
+
+    Attributes:
+        about: what it says of itself.
+        started: the seconds from its start to that, imports included.
+    """
+
+    def __init__(self, module: str, side: str, case: Case, cache: str, environment: Mapping[str, str] | None = None):
+        self._name = f"{side} of {module}"
+        inherited = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+        begun = time.perf_counter()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.side", module, side, json.dumps(case)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={
+                **inherited,
+                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+                "TF_CPP_MIN_LOG_LEVEL": "2",
+                "JAXTL_CACHE": f"{cache}/jaxtl",
+                "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor",
+                **(environment or {}),
+            },
+        )
+        self.about = self._answer()
+        self.started = time.perf_counter() - begun
+
+    def ask(self, question: Any) -> Any:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"error: {self._name} ended with code {self._process.wait()}; its message is above")
+        return json.loads(line)
+
+
+def ask_once(module: str, side: str, case: Case, question: Any) -> Any:
+    """The answer of a side that lives for one question."""
+    with tempfile.TemporaryDirectory() as cache, Worker(module, side, case, cache) as worker:
+        return worker.ask(question)
+
+
+def rates(module: str, case: Case, turns: int, seconds: float, *, warm_up: int = 3) -> dict[str, Any]:
+    """Images per second of both sides of a case, one figure a turn.
+
+    A side is asked for so many repetitions and answers with the seconds they took; ``more["images"]`` is how many
+    images one repetition is.
+    """
+    with contextlib.ExitStack() as stack:
+        cache = stack.enter_context(tempfile.TemporaryDirectory())
+        workers = {side: stack.enter_context(Worker(module, side, case, cache)) for side in SIDES}
+        _check_same(module, [worker.about for worker in workers.values()])
+        found: dict[str, list[float]] = {side: [] for side in SIDES}
+        repetitions = {}
+        for side, worker in workers.items():
+            worker.ask(warm_up)
+            repetitions[side] = max(1, round(seconds / worker.ask(1)))
+        for turn in range(turns):
+            for side in _in_order(SIDES, turn):
+                images = repetitions[side] * workers[side].about["more"]["images"]
+                found[side].append(images / workers[side].ask(repetitions[side]))
+        return {
+            "case": dict(case),
+            "rates": found,
+            "memory": {side: worker.ask("memory") for side, worker in workers.items()},
+            "about": {side: worker.about for side, worker in workers.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to do a whole run.
+
+    Attributes:
+        label: for people.
+        side: of the module.
+        case: what the side gets.
+        again: the label of a second run in another process, which finds the caches that the first one left.
+        environment: variables of the process; ``{cache}`` stands for its folder of caches.
+    """
+
+    label: str
+    side: str
+    case: Case
+    again: str | None = None
+    environment: Mapping[str, str] | None = None
+
+
+def whole_runs(module: str, variants: Sequence[Variant], turns: int) -> dict[str, Any]:
+    """The answers of each variant, by label, one a turn, each from a fresh process.
+
+    To an answer are added ``started``, the seconds until the process had its imports, and its ``memory``.
+    """
+    labels = [label for variant in variants for label in (variant.label, variant.again) if label is not None]
+    answers: dict[str, list[Any]] = {label: [] for label in labels}
+    about: dict[str, Any] = {}
+    for turn in range(turns):
+        for variant in _in_order(variants, turn):
+            with tempfile.TemporaryDirectory() as cache:
+                environment = {name: text.format(cache=cache) for name, text in (variant.environment or {}).items()}
+                for label in filter(None, (variant.label, variant.again)):
+                    with Worker(module, variant.side, variant.case, cache, environment) as worker:
+                        answer = worker.ask("run")
+                        memory = worker.ask("memory")
+                        about[label] = worker.about
+                    answers[label].append({**answer, "started": worker.started, "memory": memory})
+                    say = f"turn {turn + 1} of {turns}: {label}: {answer['seconds']:.1f} s"
+                    print(f"  {say}", file=sys.stderr, flush=True)
+    _check_same(module, [{"same": answer["same"]} for found in answers.values() for answer in found])
+    return {"answers": answers, "about": about}
+
+
+def _in_order(things: Sequence[Any], turn: int) -> Sequence[Any]:
+    return things if turn % 2 == 0 else things[::-1]
+
+
+def _check_same(module: str, abouts: Sequence[Mapping[str, Any]]) -> None:
+    for about in abouts:
+        for name, value in about["same"].items():
+            if value != (first := abouts[0]["same"].get(name)):
+                raise SystemExit(f"error: the sides of {module} do not do the same: {name} is {first} and {value}")
