@@ -126,7 +126,7 @@ FAMILIES = {
         ),
         member="test_efficientnet",
         member_size=64,
-        sizes=(97, 64),
+        sizes=(97, 96),
         options=_epsilon_of_the_weights,
         variants=(
             ("test_efficientnet", {"aa_layer": "avg", "se_layer": "gc", "in_chans": 1}),
@@ -206,7 +206,7 @@ FAMILIES = {
         always=("lcnet_050", "mobilenetv3_small_050", "tf_mobilenetv3_small_minimal_100"),
         member="tf_mobilenetv3_small_minimal_100",
         member_size=64,
-        sizes=(97, 64),
+        sizes=(97, 96),
         variants=(("mobilenetv4_conv_small_035", {"aa_layer": "avg", "in_chans": 1, "num_classes": 7}),),
     ),
     "regnet": Family(
