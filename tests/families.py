@@ -217,7 +217,10 @@ FAMILIES = {
         variants=(
             ("regnetx_002", {"output_stride": 8, "in_chans": 1, "act_layer": "silu"}),
             ("regnety_002", {"output_stride": 16, "downsample": "avg", "num_classes": 7}),
-            ("regnety_002", {"norm_layer": "evonorms0", "w0": 32, "wa": 32.0, "wm": 2.0, "depth": 7}),
+            (
+                "regnety_002",
+                {"norm_layer": "evonorms0", "linear_out": True, "w0": 32, "wa": 48.0, "wm": 2.0, "depth": 5},
+            ),
             ("regnety_002", {"norm_layer": "frntlu", "linear_out": True}),
             ("regnetv_040", {"output_stride": 8, "num_features": 96, "downsample": ""}),
         ),
