@@ -73,8 +73,11 @@ def _five_patches(name: str) -> dict[str, Any]:
     return {"img_size": 5 * vit_architectures.ARCHITECTURES[name].get("patch_size", 16)}
 
 
-def _epsilon_of_the_weights(name: str) -> dict[str, Any]:
-    """What timm changes only where it loads pretrained weights."""
+def _mobile_options(name: str) -> dict[str, Any]:
+    """What timm changes only where it loads pretrained weights; bounded activations where an image of high contrast
+    drives random experts so far that torch's own rounding errors grow."""
+    if name == "efficientnet_cc_b1_8e":
+        return {"act_layer": "relu6"}
     return {"bn_eps": 1e-3} if name == "fbnetc_100" else {}
 
 
@@ -127,7 +130,7 @@ FAMILIES = {
         member="test_efficientnet",
         member_size=64,
         sizes=(97, 96),
-        options=_epsilon_of_the_weights,
+        options=_mobile_options,
         variants=(
             ("test_efficientnet", {"aa_layer": "avg", "se_layer": "gc", "in_chans": 1}),
             ("test_efficientnet", {"aa_layer": "blur", "act_layer": "hard_swish", "num_classes": 7}),

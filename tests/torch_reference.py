@@ -60,6 +60,8 @@ def randomise(network, channels: int = 3, size: int = 64):
         for module in network.modules():
             if hasattr(module, "weight_shape"):  # CondConv2d: a row of its weight is a whole kernel
                 module.weight.copy_(normal(module.weight, (2 / np.prod(module.weight_shape[1:])) ** 0.5))
+            if hasattr(module, "routing_fn"):  # no image's kernels may be many times another's
+                module.routing_fn.weight.mul_(0.2)
         norms = [
             module
             for module in network.modules()
