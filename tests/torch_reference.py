@@ -25,7 +25,7 @@ def timm_network(name: str, **options):
         return timm.create_model(name, **options).eval()
 
 
-def randomised(name: str, size: int = 64, **options):
+def randomised(name: str, size: int | tuple[int, int] = 64, **options):
     """timm's network by that name with all its numbers randomised, evaluation mode; it takes images of ``size``."""
     network = timm_network(name, **options).to_empty(device="cpu")
     for module in network.modules():
@@ -36,7 +36,7 @@ def randomised(name: str, size: int = 64, **options):
     return randomise(network, options.get("in_chans", 3), size)
 
 
-def randomise(network, channels: int = 3, size: int = 64):
+def randomise(network, channels: int = 3, size: int | tuple[int, int] = 64):
     """Gives a torch network random parameters, and statistics around those of its activations.
 
     Statistics made up without looking leave activations that hardly depend on the image, and then a wrong layer hardly
@@ -60,6 +60,8 @@ def randomise(network, channels: int = 3, size: int = 64):
         for module in network.modules():
             if hasattr(module, "weight_shape"):  # CondConv2d: a row of its weight is a whole kernel
                 module.weight.copy_(normal(module.weight, (2 / np.prod(module.weight_shape[1:])) ** 0.5))
+            if hasattr(module, "routing_fn"):  # no image's kernels may be many times another's
+                module.routing_fn.weight.mul_(0.2)
         norms = [
             module
             for module in network.modules()
@@ -86,13 +88,15 @@ def randomise(network, channels: int = 3, size: int = 64):
     return network.eval()
 
 
-def images(size: int, channels: int = 3, batch: int = 2) -> np.ndarray:
-    """Random normalised images of patches and noise, NHWC; no two have the same contrast."""
+def images(size: int | tuple[int, int], channels: int = 3, batch: int = 2) -> np.ndarray:
+    """Random normalised images of patches and noise, NHWC; no two have the same contrast. ``size``: the side, or height
+    and width."""
     generator = np.random.default_rng(size)
-    patches = generator.standard_normal((batch, size // 16 + 1, size // 16 + 1, channels))
-    noise = generator.standard_normal((batch, size, size, channels))
+    height, width = (size, size) if isinstance(size, int) else size
+    patches = generator.standard_normal((batch, height // 16 + 1, width // 16 + 1, channels))
+    noise = generator.standard_normal((batch, height, width, channels))
     contrast = np.linspace(0.5, 1.5, batch)[:, None, None, None]
-    return (contrast * (patches.repeat(16, 1).repeat(16, 2)[:, :size, :size] + 0.5 * noise)).astype(np.float32)
+    return (contrast * (patches.repeat(16, 1).repeat(16, 2)[:, :height, :width] + 0.5 * noise)).astype(np.float32)
 
 
 def torch_images(array: np.ndarray):

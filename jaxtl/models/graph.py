@@ -271,13 +271,13 @@ class Graph:
 
     def stages_with(
         self, params: Tree, batch_stats: Tree, images: jax.Array, modes: Modes, rng: jax.Array
-    ) -> dict[str, jax.Array]:
-        """The output of each stage, head included, in the given modes."""
+    ) -> tuple[dict[str, jax.Array], Tree]:
+        """The output of each stage, head included, and the new statistics, in the given modes."""
         network = nnx.merge(self._view(modes), params, batch_stats)
         outputs, x, rngs = {}, images, nnx.Rngs(rng)
         for stage in self.stages:
             outputs[stage] = x = network.run_stage(stage, x, rngs)
-        return outputs
+        return outputs, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
 
     @cached_property
     def logits_jitted(self) -> Any:

@@ -143,9 +143,7 @@ def _differences(model: Model, reference: Any, images: np.ndarray, *, training: 
     for handle in handles:
         handle.remove()
     modes = Modes(adapt=frozenset(graph.batch_norms)) if training else EVALUATION
-    run = jax.jit(
-        lambda p, s, x: (graph.stages_with(p, s, x, modes, jax.random.key(0)), graph.apply(p, s, x, modes)[1])
-    )
+    run = jax.jit(lambda p, s, x: graph.stages_with(p, s, x, modes, jax.random.key(0)))
     ours, stats = run(model.params, model.batch_stats, images)
     if len(graph.network.stage_modules[graph.head]) > 1:  # each of several heads sees a part of what ours all see
         inputs.pop(graph.stages[-2], None)

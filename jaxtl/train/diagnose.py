@@ -47,7 +47,7 @@ def first_non_finite(
 
 def _outputs(model: Model, state: TrainState, images: jax.Array, modes: Any) -> dict[str, jax.Array]:
     params = combine(state.params, state.frozen)
-    run = jax.jit(lambda p, s, x: model.graph.stages_with(p, s, x, modes, state.rng))
+    run = jax.jit(lambda p, s, x: model.graph.stages_with(p, s, x, modes, state.rng)[0])
     return {f"the output of {stage}": out for stage, out in run(params, state.batch_stats, images).items()}
 
 
