@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Generator
 from dataclasses import asdict
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jaxtl.data import sources
 from jaxtl.data.augment import Augment
 from jaxtl.data.memory import Memory
-from jaxtl.data.pipeline import Batch, Example, ordered_batches, shuffled_batches
+from jaxtl.data.pipeline import Batch, Example, check_seed, ordered_batches, shuffled_batches, view_rng
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.data.sources import Source, counts
 from jaxtl.errors import InputError
@@ -76,6 +78,7 @@ class Data:
         self.split = split
         self.notes = notes
         self.threads = min(16, os.cpu_count() or 1) if threads is None else threads
+        self._unique = uuid.uuid4().hex
         self._prepared = {
             name: Memory(functools.partial(self._prepare, source), lambda pixels: pixels.nbytes, PREPARED_BYTES)
             for name, source in self._splits().items()
@@ -86,7 +89,9 @@ class Data:
         """Batches in an epoch: the last partial batch is dropped, and shuffling brings its images back later."""
         return len(self.train) // self._train_batch_size(batch_size)
 
-    def train_batches(self, batch_size: int, seed: int = 0, start: int = 0) -> Generator[Batch, None, None]:
+    def train_batches(
+        self, batch_size: int, seed: int = 0, start: int = 0, views: int | None = None
+    ) -> Generator[Batch, None, None]:
         """Endless augmented training batches, shuffled anew in every epoch.
 
         The batch of step k is a function of (seed, k) alone: not of the number of threads, and not of where the
@@ -97,17 +102,56 @@ class Data:
             batch_size: images per batch.
             seed: of order and augmentation, 0 to 2**32 - 1.
             start: the step to continue at; the batches before it are not loaded.
+            views: each image comes in that many random variants, one an epoch and then the first again: image i of
+                epoch e is a function of (seed, e % views, i) alone, and `view_batches` gives the same pixels. None:
+                every epoch has its own.
 
         Returns:
             an iterator of ``{"image": uint8 (batch, height, width, channels), "label": int32 (batch,)}``.
+
+        Raises:
+            InputError: a batch size or views below 1, a start below 0, a seed out of range.
         """
-        augmented = self.augment.is_random or self.train_preprocess != self.preprocess
         return shuffled_batches(
-            self._augmented if augmented else lambda index, rng: self._evaluated("train", index),
+            self._trained,
             len(self.train),
             self._train_batch_size(batch_size),
             seed=seed,
             start=start,
+            threads=self.threads,
+            views=views,
+        )
+
+    def view_batches(self, batch_size: int, view: int, seed: int = 0) -> Generator[Batch, None, None]:
+        """The training images once, in order, each as ``train_batches(views=V)`` shows it in epochs e, e % V == view.
+
+        Args:
+            batch_size: images per batch; the last batch is filled up with zeros.
+            view: from 0, below 2**32.
+            seed: that of `train_batches`.
+
+        Returns:
+            an iterator of ``{"image", "label", "mask": bool (batch,)}``; mask is False for the filling.
+
+        Raises:
+            InputError: a batch size below 1, a view or a seed out of range.
+
+        >>> from jaxtl.data.open import open_data
+        >>> data = open_data("digits", Preprocess(size=8, mean=(0.5,), std=(0.5,)), samples_per_class=1)
+        >>> shown = next(data.train_batches(10, seed=3, start=5, views=4))  # one batch an epoch, so epoch 5
+        >>> kept = next(data.view_batches(10, view=5 % 4, seed=3))
+        >>> order = [int(np.flatnonzero(kept["label"] == label)[0]) for label in shown["label"]]
+        >>> bool((kept["image"][order] == shown["image"]).all())
+        True
+        """
+        _check_batch_size(batch_size)
+        check_seed(seed)
+        if not 0 <= view < 2**32:
+            raise InputError(f"view must be between 0 and {2**32 - 1}, not {view}")
+        return ordered_batches(
+            lambda index: self._trained(index, view_rng(seed, view, index)),
+            len(self.train),
+            batch_size,
             threads=self.threads,
         )
 
@@ -121,11 +165,10 @@ class Data:
         Returns:
             an iterator of ``{"image", "label", "mask": bool (batch,)}``; mask is False for the filling.
         """
-        if split not in self._splits():
-            raise InputError(f"split must be 'train' or 'val', not '{split}'")
+        source = self._split(split)
         _check_batch_size(batch_size)
         load = functools.partial(self._evaluated, split)
-        return ordered_batches(load, len(self._splits()[split]), batch_size, threads=self.threads)
+        return ordered_batches(load, len(source), batch_size, threads=self.threads)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -142,6 +185,26 @@ class Data:
         for name, source in self._splits().items():
             for index, label in enumerate(source.labels):
                 digest.update(f"{name}\t{source.identity(index)}\t{label}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def content_key(self, split: str) -> str:
+        """16 hex digits over the images of a split and their order: the name of what is kept of them on disk.
+
+        Of files the place, the size and the time of the last modification count; labels, classes and settings don't.
+        Unlike `fingerprint` it differs between copies of the same files, so what was made from one is not taken for
+        the other. A source without a method ``stamp`` cannot be told again: its key differs from one `Data` to the
+        next.
+
+        Args:
+            split: ``"train"`` or ``"val"``.
+
+        Raises:
+            InputError: another split.
+        """
+        source = self._split(split)
+        digest = hashlib.sha256()
+        for index in range(len(source)):
+            digest.update(f"{sources.stamp(source, index) or self._unique}\n".encode())
         return digest.hexdigest()[:16]
 
     def describe(self) -> str:
@@ -183,6 +246,11 @@ class Data:
     def _splits(self) -> dict[str, Source]:
         return {"train": self.train, "val": self.val}
 
+    def _split(self, name: str) -> Source:
+        if name not in self._splits():
+            raise InputError(f"split must be 'train' or 'val', not '{name}'")
+        return self._splits()[name]
+
     def _train_batch_size(self, batch_size: int) -> int:
         _check_batch_size(batch_size)
         return min(batch_size, len(self.train))
@@ -193,7 +261,9 @@ class Data:
     def _evaluated(self, split: str, index: int) -> Example:
         return {"image": self._prepared[split](index), "label": self._splits()[split].labels[index]}
 
-    def _augmented(self, index: int, rng: np.random.Generator) -> Example:
+    def _trained(self, index: int, rng: np.random.Generator) -> Example:
+        if not self.augment.is_random and self.train_preprocess == self.preprocess:
+            return self._evaluated("train", index)
         pixels = self.augment(self._decoded(index), self.train_preprocess, rng)
         return {"image": pixels, "label": self.train.labels[index]}
 

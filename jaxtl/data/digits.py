@@ -34,6 +34,9 @@ class ArraySource:
     def identity(self, index: int) -> str:
         return f"{self.names[index]}\t{hashlib.sha256(self._images[index].tobytes()).hexdigest()}"
 
+    def stamp(self, index: int) -> str:
+        return self.identity(index)
+
 
 def load_digits() -> ArraySource:
     """All digits (Alpaydin and Kaynak 1998, UCI), bright on black, in scikit-learn's order.

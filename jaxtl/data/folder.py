@@ -41,6 +41,11 @@ class FolderSource:
     def identity(self, index: int) -> str:
         return f"{self.names[index]}\t{(self._root / self.names[index]).stat().st_size}"
 
+    def stamp(self, index: int) -> str:
+        path = self._root.resolve() / self.names[index]
+        found = path.stat()
+        return f"{path}\t{found.st_size}\t{found.st_mtime_ns}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Folder:

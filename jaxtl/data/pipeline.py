@@ -12,6 +12,7 @@ from jaxtl.errors import InputError
 Example = dict[str, np.ndarray]
 Batch = dict[str, np.ndarray]
 _ENDLESS = 2**62  # examples
+_VIEWS = 0x76696577  # keeps the generators of views apart from those of the order
 
 
 def shuffled_batches(
@@ -22,12 +23,13 @@ def shuffled_batches(
     seed: int,
     start: int,
     threads: int,
+    views: int | None = None,
 ) -> Generator[Batch, None, None]:
     """Endless batches, shuffled anew in every epoch; the last partial batch of an epoch is dropped.
 
     Batch k is a function of (seed, k): the generator that `load` gets is made from the seed and the example's
-    position in the endless order, whatever the number of threads. Starting at batch k skips the others without
-    loading them.
+    position in the endless order, whatever the number of threads. With `views` it is that of `view_rng` instead, so
+    that an example comes in that many variants only. Starting at batch k skips the others without loading them.
 
     Args:
         load: from an example's index and a generator to its arrays; called from several threads.
@@ -36,13 +38,15 @@ def shuffled_batches(
         seed: 0 to 2**32 - 1.
         start: the batch to begin with, from 0.
         threads: how many batches are made at the same time; 0 makes them when they are asked for.
+        views: epoch e gives `load` the generators of view ``e % views``; None: every position has its own.
     """
     import grain
 
-    if not 0 <= seed < 2**32:
-        raise InputError(f"seed must be between 0 and {2**32 - 1}, not {seed}")
+    check_seed(seed)
     if start < 0:
         raise InputError(f"start must be a step of at least 0, not {start}")
+    if views is not None and views < 1:
+        raise InputError(f"views must be at least 1, not {views}")
     per_epoch = count // batch_size * batch_size
 
     # Grain's own shuffle takes milliseconds per example for sets of less than a few hundred.
@@ -54,8 +58,29 @@ def shuffled_batches(
         epoch, place = divmod(position, per_epoch)
         return load(int(order(epoch)[place]), rng)
 
-    batches = grain.MapDataset.range(_ENDLESS).seed(seed).random_map(load_at).batch(batch_size)
-    return _iterate(batches[start:], threads)
+    def view_at(position: int) -> Example:
+        epoch, place = divmod(position, per_epoch)
+        index = int(order(epoch)[place])
+        return load(index, view_rng(seed, epoch % (views or 1), index))
+
+    positions = grain.MapDataset.range(_ENDLESS)
+    examples = positions.seed(seed).random_map(load_at) if views is None else positions.map(view_at)
+    return _iterate(examples.batch(batch_size)[start:], threads)
+
+
+def view_rng(seed: int, view: int, index: int) -> np.random.Generator:
+    """The generator of an example in a view: a function of the three numbers alone, each below 2**32.
+
+    >>> view_rng(0, 1, 2).random() == view_rng(0, 1, 2).random() != view_rng(0, 2, 1).random()
+    True
+    """
+    return np.random.default_rng((seed, view, index, _VIEWS))
+
+
+def check_seed(seed: int) -> None:
+    """Raises `InputError` for a seed that is not between 0 and 2**32 - 1."""
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed must be between 0 and {2**32 - 1}, not {seed}")
 
 
 def ordered_batches(
