@@ -112,6 +112,10 @@ class Augment:
             box = crop_box(image.size, self.scale, self.ratio, rng)
             height, width = preprocess.size
             pixels = to_array(image.crop(box).resize((width, height), preprocess.resample))
+        return self.after_crop(pixels, rng)
+
+    def after_crop(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The changes that follow the crop: uint8 (height, width, channels) in and out."""
         if self.is_affine:
             pixels = self._affine(pixels, rng)
         if self.flip and rng.random() < self.flip:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 from typing import TYPE_CHECKING
 
 from jaxtl.data.augment import TRIES, Augment
@@ -13,7 +15,9 @@ if TYPE_CHECKING:
     import jax
 
 _TOGETHER = 64  # images changed at the same time: bounds the float copies of large ones
-_CROP, _AFFINE, _FLIP, _COLOUR = range(4)  # each kind of change draws from a key of its own
+# each kind of change has draws of its own, whatever others there are
+_CROP, _AFFINE, _FLIP, _COLOUR = slice(0, 40), slice(40, 45), 45, slice(46, 51)
+_DRAWS = 51
 
 
 def augmented(
@@ -80,21 +84,28 @@ def example_keys(seed: jax.Array | int, high: jax.Array, low: jax.Array, kind: i
 
 
 def random_box(
-    key: jax.Array, height: jax.Array, width: jax.Array, scale: tuple[float, float], ratio: tuple[float, float]
+    draws: jax.Array, height: jax.Array, width: jax.Array, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """`jaxtl.data.augment.crop_box` on the device: left, top, width and height, int32.
 
-    >>> import jax
-    >>> [int(part) for part in random_box(jax.random.key(0), 50, 100, (1.0, 1.0), (1.0, 1.0))]  # no such square fits
+    Args:
+        draws: float32 (4, tries), uniform in [0, 1): of area, ratio, and place to the right and down.
+        height: of the image.
+        width: of the image.
+        scale: smallest and largest share of the area.
+        ratio: smallest and largest width over height.
+
+    >>> import jax.numpy as jnp
+    >>> found = random_box(jnp.full((4, 10), 0.5), 50, 100, (1.0, 1.0), (1.0, 1.0))  # no such square fits
+    >>> [int(part) for part in found]
     [25, 0, 50, 50]
     """
-    import jax
     import jax.numpy as jnp
 
     height, width = jnp.asarray(height, jnp.int32), jnp.asarray(width, jnp.int32)
-    share, shape, right, down = jax.random.uniform(key, (4, TRIES))
+    share, shape, right, down = draws
     area = (scale[0] + share * (scale[1] - scale[0])) * (height * width)
-    low, high = jnp.log(jnp.array(ratio))
+    low, high = math.log(ratio[0]), math.log(ratio[1])
     aspect = jnp.exp(low + shape * (high - low))
     widths = jnp.round(jnp.sqrt(area * aspect)).astype(jnp.int32)
     heights = jnp.round(jnp.sqrt(area / aspect)).astype(jnp.int32)
@@ -125,46 +136,45 @@ def _one(
 
     from jaxtl.data.resample import resized
 
-    part = functools.partial(jax.random.fold_in, key)
+    draws = jax.random.uniform(key, (_DRAWS,))
     pixels = image
     if augment.scale is not None:
-        box = random_box(part(_CROP), true_size[0], true_size[1], augment.scale, augment.ratio)
+        box = random_box(draws[_CROP].reshape(4, TRIES), true_size[0], true_size[1], augment.scale, augment.ratio)
         pixels = resized(pixels, box, size, interpolation)
     if augment.is_affine:
-        pixels = _moved(pixels.astype(jnp.float32), part(_AFFINE), augment)
+        pixels = _moved(pixels.astype(jnp.float32), draws[_AFFINE], augment)
     if augment.flip:
-        mirrored = jax.random.uniform(part(_FLIP)) < augment.flip
-        pixels = jnp.where(mirrored, pixels[:, ::-1], pixels)
+        pixels = jnp.where(draws[_FLIP] < augment.flip, pixels[:, ::-1], pixels)
     if augment.jitter:
-        pixels = _coloured(pixels.astype(jnp.float32), part(_COLOUR), augment.jitter)
+        pixels = _coloured(pixels.astype(jnp.float32), draws[_COLOUR], augment.jitter)
     return pixels.astype(jnp.uint8)
 
 
-def _coloured(pixels: jax.Array, key: jax.Array, amounts: dict[str, float]) -> jax.Array:
+def _coloured(pixels: jax.Array, draws: jax.Array, amounts: dict[str, float]) -> jax.Array:
     """The changes of colour in a random order."""
     import jax
     import jax.numpy as jnp
 
-    order = jax.random.permutation(jax.random.fold_in(key, 0), len(amounts))
-    drawn = jax.random.uniform(jax.random.fold_in(key, 1), (len(amounts),))
+    orders = jnp.array(list(itertools.permutations(range(len(amounts)))))
+    order = orders[(draws[0] * len(orders)).astype(jnp.int32)]
+    places = list(CHANGES)
 
     def change(name: str, draw: jax.Array, pixels: jax.Array) -> jax.Array:
         low, high = factor_range(name, amounts[name])
         return CHANGES[name](jnp, pixels, low + draw * (high - low))
 
-    changes = [functools.partial(change, name, drawn[place]) for place, name in enumerate(amounts)]
+    changes = [functools.partial(change, name, draws[1 + places.index(name)]) for name in amounts]
     for which in order:
         pixels = jax.lax.switch(which, changes, pixels)
     return pixels
 
 
-def _moved(pixels: jax.Array, key: jax.Array, augment: Augment) -> jax.Array:
+def _moved(pixels: jax.Array, draws: jax.Array, augment: Augment) -> jax.Array:
     """Rotation, shear, zoom and shift around the centre; what they uncover takes the rim's median colour."""
-    import jax
     import jax.numpy as jnp
 
     height, width, _ = pixels.shape
-    draws = jax.random.uniform(key, (5,), minval=-1.0, maxval=1.0)
+    draws = 2 * draws - 1
     angle, lean = jnp.radians(draws[0] * augment.rotate), jnp.radians(draws[1] * augment.shear)
     zoom = augment.zoom[0] + (draws[2] + 1) / 2 * (augment.zoom[1] - augment.zoom[0])
     shift_x, shift_y = draws[3] * augment.translate * width, draws[4] * augment.translate * height

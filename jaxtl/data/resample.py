@@ -62,8 +62,9 @@ def weights(start: jax.Array, length: jax.Array, wanted: int, available: int, in
     output = jnp.arange(wanted)[:, None]
     if interpolation == "nearest":
         return (place == (2 * output + 1) * length // (2 * wanted)).astype(jnp.float32)
-    scale = length / wanted
-    distance = (place + 0.5 - (output + 0.5) * scale) / jnp.maximum(scale, 1.0)
+    # whole numbers as far as they go: the edges of the filters are then where they are on paper
+    apart = (2 * place + 1) * wanted - (2 * output + 1) * length
+    distance = apart / (2 * jnp.maximum(length, wanted))
     inside = (place >= 0) & (place < length)
     found = jnp.where(inside, _filters()[interpolation](distance), 0.0)
     found = found / jnp.sum(found, axis=1, keepdims=True)

@@ -33,7 +33,7 @@ def test_values_are_pillows(picture, interpolation):
         theirs = np.asarray(across.resize((24, 20), INTERPOLATIONS[interpolation]), np.float32)
         difference = np.abs(np.asarray(found) - theirs)
         assert difference.max() <= 1
-        assert (difference > 0).mean() < 0.02
+        assert (difference > 0).mean() < 0.05  # halves that are rounded to the other side
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
