@@ -17,7 +17,7 @@ from jaxtl.data.preprocess import Preprocess
 from jaxtl.errors import InputError
 
 SIZE = (20, 24)
-EVERYTHING = Augment(rotate=10, shear=5, zoom=(0.9, 1.1), translate=0.1, brightness=0.4, contrast=0.4, hue=0.1)
+EVERYTHING = Augment(rotate=10, shear=5, zoom=(0.9, 1.1), translate=0.1, brightness=0.4, contrast=0.4)
 run = jax.jit(augmented, static_argnames=("augment", "size", "interpolation"))
 
 
@@ -145,11 +145,10 @@ class _Given:
         return found if found.ndim else float(found)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_affine_changes_are_the_hosts(channels):
+def test_affine_changes_are_the_hosts():
     augment = Augment(scale=None, flip=0.0, rotate=30, shear=20, zoom=(0.7, 1.4), translate=0.2)
     rows, columns = np.mgrid[:20, :24]
-    waves = [127 + 120 * np.sin(rows / 4 + shift) * np.cos(columns / 5) for shift in range(channels)]
+    waves = [127 + 120 * np.sin(rows / 4 + shift) * np.cos(columns / 5) for shift in range(3)]
     image = np.stack(waves, axis=-1).astype(np.uint8)
     found = np.asarray(run(np.tile(image, (40, 1, 1, 1)), np.tile(np.int32(SIZE), (40, 1)), keys(40), augment, SIZE))
     differing = []
