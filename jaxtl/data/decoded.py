@@ -93,7 +93,7 @@ def write(
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> images = write("pair", 2, lambda i: np.full((i + 1, 3, 1), i, np.uint8), what="two", folder=folder)
-    >>> images[1].shape, read("pair", folder)[1].sum(), read("other", folder)
+    >>> images[1].shape, int(read("pair", folder)[1].sum()), read("other", folder)
     ((2, 3, 1), 6, None)
     """
     folder = folder or cache_folder()

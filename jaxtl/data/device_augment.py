@@ -61,7 +61,7 @@ def augmented(
             f"augmentation without a random crop needs images of {size[0]}x{size[1]} pixels, not of "
             f"{images.shape[1]}x{images.shape[2]}: give scale, or prepare the images first"
         )
-    one = functools.partial(_one, augment=augment, size=tuple(size), interpolation=interpolation)
+    one = functools.partial(_one, augment=augment, size=(size[0], size[1]), interpolation=interpolation)
     return jax.lax.map(lambda given: one(*given), (images, sizes, keys), batch_size=_TOGETHER)
 
 

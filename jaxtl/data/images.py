@@ -41,7 +41,7 @@ def read_image(path: str | Path, channels: int = 3, at_least: int | None = None)
         with Image.open(path) as image:
             steps = 1 if at_least is None else reduction(image.size, at_least)
             before = image.size
-            if steps > 1:
+            if at_least is not None and steps > 1:
                 image.draft(None, (at_least, at_least))
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
@@ -52,11 +52,11 @@ def read_image(path: str | Path, channels: int = 3, at_least: int | None = None)
         reason = "the file is empty" if empty else str(error)
         raise InputError(f"cannot read image file '{path}' ({reason}): replace it or delete it") from error
     try:
-        image = convert(image, channels)
+        converted = convert(image, channels)
     except InputError as error:
         raise InputError(f"image file '{path}': {error}") from None
     drafted = round(max(before) / max(image.size))
-    return image if steps == drafted else image.reduce(steps // drafted)
+    return converted if steps == drafted else converted.reduce(steps // drafted)
 
 
 def image_size(path: str | Path) -> tuple[int, int] | None:
@@ -82,7 +82,7 @@ def reduction(size: tuple[int, int], at_least: int) -> int:
 
     A power of two up to 8, which JPEG files can be decoded at, times what is left.
 
-    >>> [reduction((4000, side), 448) for side in (300, 895, 896, 1792, 3024, 9000)]
+    >>> [reduction((9999, side), 448) for side in (300, 895, 896, 1792, 3024, 9000)]
     [1, 1, 2, 4, 4, 16]
     """
     short = min(size)
