@@ -18,7 +18,8 @@ def resized(
 
     The filter grows with the reduction, and pixels outside of the box are not looked at. Rows are resized first, then
     columns; values differ from Pillow's by at most 1 where it takes the same order, which depends on its version and
-    the shapes (with ``box`` by more where a pixel ends exactly at the filter's edge). They depend on no order of summation, and so not on what else is in a batch.
+    the shapes (with ``box`` by more, where a pixel ends exactly at the filter's edge). They depend on no order of
+    summation, and so not on what else is in a batch.
 
     Args:
         image: (height, width, channels), values of whole numbers from 0 to 255.
