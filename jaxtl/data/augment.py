@@ -8,11 +8,12 @@ import math
 import numpy as np
 from PIL import Image
 
+from jaxtl.data.colour import CHANGES, factor_range
 from jaxtl.data.images import convert
 from jaxtl.data.preprocess import Preprocess, to_array
 from jaxtl.errors import InputError, nearest
 
-_TRIES = 10
+TRIES = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Augment:
         shear: largest horizontal shear in degrees, to either side.
         zoom: (smallest, largest) factor.
         translate: largest shift, as a part of each side.
+        brightness: the factor lies between 1 - brightness and 1 + brightness; the same holds for the next two. These
+            four are torchvision's ``ColorJitter``, in a random order; 0 turns each off.
+        contrast: towards or away from the image's mean grey.
+        saturation: towards or away from the image in grey.
+        hue: largest turn of the hue, as a part of the circle, to either side.
 
     The crop is the Inception crop as torchvision does it (Szegedy et al. 2014, arXiv:1409.4842): ten tries, then the
     largest central crop with an allowed ratio. It is resized with the interpolation that belongs to the weights.
@@ -49,6 +55,10 @@ class Augment:
     shear: float = 0.0
     zoom: tuple[float, float] = (1.0, 1.0)
     translate: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("scale", "ratio", "zoom"):
@@ -72,15 +82,26 @@ class Augment:
             yield f"shear must be at least 0 and below 90 degrees, not {self.shear}"
         if not 0 <= self.translate <= 1:
             yield f"translate must be a part of the side between 0 and 1, not {self.translate}"
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) < math.inf:
+                yield f"{name} must be at least 0, not {getattr(self, name)}"
+        if not 0 <= self.hue <= 0.5:
+            yield f"hue must be a part of the circle between 0 and 0.5, not {self.hue}"
 
     @property
     def is_random(self) -> bool:
         """False when nothing is changed, so that the pixels are those of the evaluation preprocessing."""
-        return self.scale is not None or self.flip > 0 or self._is_affine
+        return self.scale is not None or self.flip > 0 or self.is_affine or bool(self.jitter)
 
     @property
-    def _is_affine(self) -> bool:
+    def is_affine(self) -> bool:
+        """Whether it rotates, shears, zooms or shifts."""
         return bool(self.rotate or self.shear or self.translate or self.zoom != (1.0, 1.0))
+
+    @property
+    def jitter(self) -> dict[str, float]:
+        """The changes of colour that are on, and how far each goes."""
+        return {name: amount for name in CHANGES if (amount := getattr(self, name))}
 
     def __call__(self, image: Image.Image, preprocess: Preprocess, rng: np.random.Generator) -> np.ndarray:
         """Pixels of the augmented image, uint8 (height, width, channels) at ``preprocess.size``."""
@@ -91,11 +112,23 @@ class Augment:
             box = crop_box(image.size, self.scale, self.ratio, rng)
             height, width = preprocess.size
             pixels = to_array(image.crop(box).resize((width, height), preprocess.resample))
-        if self._is_affine:
+        return self.after_crop(pixels, rng)
+
+    def after_crop(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The changes that follow the crop: uint8 (height, width, channels) in and out."""
+        if self.is_affine:
             pixels = self._affine(pixels, rng)
         if self.flip and rng.random() < self.flip:
             pixels = pixels[:, ::-1]
+        if self.jitter:
+            pixels = self._coloured(pixels, rng)
         return np.ascontiguousarray(pixels)
+
+    def _coloured(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        changed = pixels.astype(np.float32)
+        for name in rng.permutation(list(self.jitter)):
+            changed = CHANGES[name](np, changed, np.float32(rng.uniform(*factor_range(name, self.jitter[name]))))
+        return changed.astype(np.uint8)
 
     def _affine(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Rotation, shear, zoom and shift around the centre; what they uncover takes the rim's median colour."""
@@ -152,7 +185,7 @@ def crop_box(
     """
     width, height = size
     log_ratio = np.log(ratio)
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         area = rng.uniform(*scale) * width * height
         aspect = math.exp(rng.uniform(*log_ratio))
         crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))

@@ -12,26 +12,39 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from jaxtl.data import sources
 from jaxtl.data.augment import Augment
+from jaxtl.data.colour import CHANGES
 from jaxtl.data.memory import Memory
-from jaxtl.data.pipeline import Batch, Example, check_seed, epoch_order, ordered_batches, shuffled_batches, view_rng
+from jaxtl.data.pipeline import Batch, Example, ordered_batches
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.data.sources import Source, counts
+from jaxtl.data.storage import Storage
+from jaxtl.data.training import TrainingImages
 from jaxtl.errors import InputError
 
 PREPARED_BYTES = 512 * 2**20  # evaluation pixels kept per split
-DECODED_BYTES = 2**30  # decoded training images kept
 _CLASSES_SHOWN = 10
 
 
 class Data:
     """Training and validation images for one network; `jaxtl.open_data` makes it.
 
-    Images that were decoded once are kept in memory while there is room: of each split up to 512 MB of evaluation
-    pixels, and up to 1 GB of decoded training images. The pixels are the same either way.
+    Evaluation pixels are kept in memory, up to 512 MB of each split. Training images are decoded once and kept where
+    `storage` says:
+
+    - ``device``: as uint8 in the device's memory, where they are augmented as well.
+    - ``disk``: in a file below $JAXTL_CACHE (else $XDG_CACHE_HOME/jaxtl, else ~/.cache/jaxtl), which the next run of
+      the same images finds again, and augmented on the host.
+    - ``stream``: in the host's memory up to 1 GB, and what goes beyond is decoded again in every epoch.
+    - ``auto``: the device, where it is no CPU and the images take at most a quarter of its memory; else the host's
+      memory, if they fit; else the disk, if they fit into 20 GB and half of what is free; else a stream. On a CPU the
+      device kind is never chosen: resizing by matrix products is far slower there than Pillow.
+
+    On the device and on disk photographs are kept reduced by a whole number, such that the short side keeps at least
+    twice the training size; then, and on the device because random numbers differ, the pixels are not those of
+    ``stream``, and `fingerprint` says so.
 
     Args:
         name: what it was opened from, for people.
@@ -44,6 +57,10 @@ class Data:
         notes: what was noticed on opening, for people.
         train_size: pixels of the training images, one number or (height, width); None: as ``preprocess`` says.
         threads: how many batches are prepared at the same time. The batches don't depend on it.
+        storage: ``auto``, ``device``, ``disk`` or ``stream``.
+
+    Raises:
+        InputError: an unknown storage.
 
     >>> from jaxtl.data.open import open_data
     >>> data = open_data("digits", Preprocess(size=8, mean=(0.5,), std=(0.5,), crop_pct=1.0))
@@ -67,6 +84,7 @@ class Data:
         notes: tuple[str, ...] = (),
         train_size: int | tuple[int, int] | None = None,
         threads: int | None = None,
+        storage: str = "auto",
     ) -> None:
         self.name = name
         self.classes = classes
@@ -83,7 +101,21 @@ class Data:
             name: Memory(functools.partial(self._prepare, source), lambda pixels: pixels.nbytes, PREPARED_BYTES)
             for name, source in self._splits().items()
         }
-        self._decoded = Memory(lambda index: train[index][0], _decoded_bytes, DECODED_BYTES)
+        self._training = TrainingImages(
+            train,
+            augment,
+            self.train_preprocess,
+            plain=self._prepared["train"] if self.train_preprocess == preprocess else None,
+            content_key=lambda: self.content_key("train"),
+            name=name,
+            threads=self.threads,
+            storage=storage,
+        )
+
+    @property
+    def storage(self) -> Storage:
+        """Where the training images are kept, and why; chosen when it is first asked for."""
+        return self._training.storage
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Batches in an epoch: the last partial batch is dropped, and shuffling brings its images back later."""
@@ -107,24 +139,14 @@ class Data:
                 every epoch has its own.
 
         Returns:
-            an iterator of ``{"image": uint8 (batch, height, width, channels), "label": int32 (batch,)}``.
+            an iterator of ``{"image": uint8 (batch, height, width, channels), "label": int32 (batch,)}``: NumPy arrays
+            on a CPU, arrays on the device elsewhere.
 
         Raises:
-            InputError: a batch size or views below 1, a start below 0, a seed out of range.
+            InputError: a batch size or views below 1, a start below 0, a seed out of range; images that don't fit
+                where `storage` wants them.
         """
-        return shuffled_batches(
-            self._trained,
-            len(self.train),
-            self._train_batch_size(batch_size),
-            seed=seed,
-            start=start,
-            threads=self.threads,
-            views=views,
-        )
-
-    def train_order(self, epoch: int, seed: int = 0) -> np.ndarray:
-        """Indices of all training images in the order in which an epoch of ``train_batches`` takes them."""
-        return epoch_order(seed, epoch, len(self.train))
+        return self._training.batches(self._train_batch_size(batch_size), seed, start, views)
 
     def view_batches(self, batch_size: int, view: int, seed: int = 0) -> Generator[Batch, None, None]:
         """The training images once, in order, each as ``train_batches(views=V)`` shows it in epochs e, e % V == view.
@@ -149,15 +171,7 @@ class Data:
         True
         """
         _check_batch_size(batch_size)
-        check_seed(seed)
-        if not 0 <= view < 2**32:
-            raise InputError(f"view must be between 0 and {2**32 - 1}, not {view}")
-        return ordered_batches(
-            lambda index: self._trained(index, view_rng(seed, view, index)),
-            len(self.train),
-            batch_size,
-            threads=self.threads,
-        )
+        return self._training.view_batches(batch_size, view, seed)
 
     def eval_batches(self, batch_size: int, split: str = "val") -> Generator[Batch, None, None]:
         """The whole split once, in order, with the evaluation preprocessing.
@@ -179,10 +193,15 @@ class Data:
         """16 hex digits that change with the images, their split and labels, the preprocessing or the augmentation.
 
         Of image files the names and the sizes in bytes count, of digits the pixels. Two runs with the same fingerprint,
-        seed and batch size see the same batches.
+        seed and batch size see the same batches. Where images are kept counts when it changes their pixels.
         """
         digest = hashlib.sha256()
-        settings = {"classes": self.classes, "preprocess": self.preprocess.to_dict(), "augment": asdict(self.augment)}
+        augment = asdict(self.augment)
+        for name in CHANGES.keys() - self.augment.jitter.keys():
+            del augment[name]
+        settings = {"classes": self.classes, "preprocess": self.preprocess.to_dict(), "augment": augment}
+        if self._training.changed_by_storage:
+            settings["storage"] = self.storage.kind
         if self.train_preprocess != self.preprocess:
             settings["train_preprocess"] = self.train_preprocess.to_dict()
         digest.update(json.dumps(settings, sort_keys=True).encode())
@@ -218,6 +237,7 @@ class Data:
             f"{self.name}: {len(self.train)} train + {len(self.val)} val images ({self.split})",
             f"{len(self.classes)} classes: {self._class_counts()}",
             f"{height}x{width}x{self.preprocess.channels} {self.preprocess.interpolation}{self._training_size()}",
+            *self._kept_where(),
             *self.notes,
         ]
         return "; ".join(parts)
@@ -265,17 +285,12 @@ class Data:
     def _evaluated(self, split: str, index: int) -> Example:
         return {"image": self._prepared[split](index), "label": self._splits()[split].labels[index]}
 
-    def _trained(self, index: int, rng: np.random.Generator) -> Example:
-        if not self.augment.is_random and self.train_preprocess == self.preprocess:
-            return self._evaluated("train", index)
-        pixels = self.augment(self._decoded(index), self.train_preprocess, rng)
-        return {"image": pixels, "label": self.train.labels[index]}
+    def _kept_where(self) -> list[str]:
+        """For people, once it was chosen, and where it is not the host's memory."""
+        chosen = self._training.chosen
+        return [f"training images kept on {chosen.kind}"] if chosen and chosen.kind in ("device", "disk") else []
 
 
 def _check_batch_size(batch_size: int) -> None:
     if batch_size < 1:
         raise InputError(f"batch size must be at least 1, not {batch_size}")
-
-
-def _decoded_bytes(image: Image.Image) -> int:
-    return image.width * image.height * (1 if image.mode == "L" else 4)  # PIL pads RGB pixels to four bytes

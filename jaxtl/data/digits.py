@@ -37,6 +37,10 @@ class ArraySource:
     def stamp(self, index: int) -> str:
         return self.identity(index)
 
+    def size(self, index: int) -> tuple[int, int]:
+        height, width = self._images.shape[1:3]
+        return width, height
+
 
 def load_digits() -> ArraySource:
     """All digits (Alpaydin and Kaynak 1998, UCI), bright on black, in scikit-learn's order.

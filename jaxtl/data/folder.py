@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxtl.data.images import EXTENSIONS, read_image
+from jaxtl.data.images import EXTENSIONS, image_size, read_image
 from jaxtl.errors import InputError, nearest
 
 VAL_NAMES = ("val", "valid", "validation", "test")
@@ -45,6 +45,12 @@ class FolderSource:
         path = self._root.resolve() / self.names[index]
         found = path.stat()
         return f"{path}\t{found.st_size}\t{found.st_mtime_ns}"
+
+    def size(self, index: int) -> tuple[int, int] | None:
+        return image_size(self._root / self.names[index])
+
+    def reduced(self, index: int, at_least: int) -> Image.Image:
+        return read_image(self._root / self.names[index], self._channels, at_least)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from jaxtl.errors import InputError
 
@@ -13,13 +13,20 @@ from jaxtl.errors import InputError
 EXTENSIONS = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
+_LYING = (5, 6, 7, 8)  # orientations whose upright image has width and height exchanged
 
 
-def read_image(path: str | Path, channels: int = 3) -> Image.Image:
+def read_image(path: str | Path, channels: int = 3, at_least: int | None = None) -> Image.Image:
     """Reads an image file, turns it upright by its EXIF orientation and converts it as `convert` does.
 
     Torchvision's ``ImageFolder`` leaves a photograph lying on its side when only its EXIF tag says which way is up;
     here it is turned.
+
+    Args:
+        path: of the file.
+        channels: 3 for RGB, 1 for greyscale.
+        at_least: decode it reduced as `reduction` says, JPEG files by their own steps, which is several times faster
+            than decoding them whole. None: whole.
 
     Raises:
         InputError: the file is missing, empty, truncated or no image.
@@ -32,6 +39,10 @@ def read_image(path: str | Path, channels: int = 3) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
+            steps = 1 if at_least is None else reduction(image.size, at_least)
+            before = image.size
+            if at_least is not None and steps > 1:
+                image.draft(None, (at_least, at_least))
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
     except FileNotFoundError:
@@ -41,9 +52,52 @@ def read_image(path: str | Path, channels: int = 3) -> Image.Image:
         reason = "the file is empty" if empty else str(error)
         raise InputError(f"cannot read image file '{path}' ({reason}): replace it or delete it") from error
     try:
-        return convert(image, channels)
+        converted = convert(image, channels)
     except InputError as error:
         raise InputError(f"image file '{path}': {error}") from None
+    drafted = round(max(before) / max(image.size))
+    return converted if steps == drafted else converted.reduce(steps // drafted)
+
+
+def image_size(path: str | Path) -> tuple[int, int] | None:
+    """Width and height of the upright image, from the file's header; None where that cannot be read.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "red.png"
+    >>> Image.new("RGB", (4, 3), "red").save(path)
+    >>> image_size(path)
+    (4, 3)
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            lying = image.getexif().get(ExifTags.Base.Orientation, 1) in _LYING
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    return (height, width) if lying else (width, height)
+
+
+def reduction(size: tuple[int, int], at_least: int) -> int:
+    """The whole number by which an image of that size is reduced so that its short side keeps `at_least` pixels.
+
+    A power of two up to 8, which JPEG files can be decoded at, times what is left.
+
+    >>> [reduction((9999, side), 448) for side in (300, 895, 896, 1792, 3024, 9000)]
+    [1, 1, 2, 4, 4, 16]
+    """
+    short = min(size)
+    power = max(power for power in (1, 2, 4, 8) if power <= max(1, short // at_least))
+    return power * max(1, short // power // at_least)
+
+
+def reduced(image: Image.Image, at_least: int) -> Image.Image:
+    """The image made smaller by `reduction`, every pixel the mean of those it replaces.
+
+    >>> reduced(Image.new("RGB", (100, 50)), 20).size
+    (50, 25)
+    """
+    steps = reduction(image.size, at_least)
+    return image if steps == 1 else image.reduce(steps)
 
 
 def convert(image: Image.Image, channels: int) -> Image.Image:

@@ -27,6 +27,7 @@ def open_data(
     samples_per_class: int | None = None,
     train_size: int | tuple[int, int] | None = None,
     threads: int | None = None,
+    storage: str = "auto",
 ) -> Data:
     """Opens labelled images for a network; no image is read yet.
 
@@ -44,6 +45,7 @@ def open_data(
             validation's: random crops make things look larger than they are in validation (Touvron et al. 2019,
             https://arxiv.org/abs/1906.06423), and fewer pixels train faster. Default: the same.
         threads: how many batches are prepared at the same time; by default one per processor, 16 at most.
+        storage: where decoded training images are kept: ``device``, ``disk``, ``stream`` or ``auto``; see `Data`.
 
     Raises:
         InputError: an unknown spec, a folder that cannot be used, settings that cannot be met.
@@ -90,6 +92,7 @@ def open_data(
         train_size=train_size,
         notes=notes,
         threads=threads,
+        storage=storage,
     )
 
 

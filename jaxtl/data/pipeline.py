@@ -12,7 +12,7 @@ from jaxtl.errors import InputError
 Example = dict[str, np.ndarray]
 Batch = dict[str, np.ndarray]
 _ENDLESS = 2**62  # examples
-_VIEWS = 0x76696577  # keeps the generators of views apart from those of the order
+VIEWS = 0x76696577  # keeps the generators of views apart from those of the order
 
 
 def shuffled_batches(
@@ -42,25 +42,13 @@ def shuffled_batches(
     """
     import grain
 
-    check_seed(seed)
-    if start < 0:
-        raise InputError(f"start must be a step of at least 0, not {start}")
-    if views is not None and views < 1:
-        raise InputError(f"views must be at least 1, not {views}")
-    per_epoch = count // batch_size * batch_size
-
-    # Grain's own shuffle takes milliseconds per example for sets of less than a few hundred.
-    @functools.lru_cache(maxsize=3)
-    def order(epoch: int) -> np.ndarray:
-        return epoch_order(seed, epoch, count)
+    order = Order(seed, count, batch_size, start, views)
 
     def load_at(position: int, rng: np.random.Generator) -> Example:
-        epoch, place = divmod(position, per_epoch)
-        return load(int(order(epoch)[place]), rng)
+        return load(order(position)[1], rng)
 
     def view_at(position: int) -> Example:
-        epoch, place = divmod(position, per_epoch)
-        index = int(order(epoch)[place])
+        epoch, index = order(position)
         return load(index, view_rng(seed, epoch % (views or 1), index))
 
     positions = grain.MapDataset.range(_ENDLESS)
@@ -68,13 +56,44 @@ def shuffled_batches(
     return _iterate(examples.batch(batch_size)[start:], threads)
 
 
-def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order of the examples in an epoch, int64 (count,); batches take it from the front.
+class Order:
+    """Which example comes where in the endless order: a function of the seed and the position.
 
-    >>> sorted(epoch_order(0, 3, 4).tolist())
-    [0, 1, 2, 3]
+    Args:
+        seed: 0 to 2**32 - 1.
+        count: how many examples there are, at least `batch_size`.
+        batch_size: examples per batch; what is left of an epoch is dropped.
+        start: the batch that is begun with, from 0.
+        views: how many variants an example comes in; None: no fixed number.
+
+    Raises:
+        InputError: a seed, start or number of views out of range.
+
+    >>> order = Order(0, 10, 3)
+    >>> order(9 + 4) == (1, int(order.batch(3 + 1)[1][1]))  # the second example of the second batch of epoch 1
+    True
     """
-    return np.random.default_rng((seed, epoch)).permutation(count)
+
+    def __init__(self, seed: int, count: int, batch_size: int, start: int = 0, views: int | None = None) -> None:
+        check_seed(seed)
+        if start < 0:
+            raise InputError(f"start must be a step of at least 0, not {start}")
+        if views is not None and views < 1:
+            raise InputError(f"views must be at least 1, not {views}")
+        self._batch_size = batch_size
+        self._per_epoch = count // batch_size * batch_size
+        # Grain's own shuffle takes milliseconds per example for sets of less than a few hundred.
+        self._of = functools.lru_cache(maxsize=3)(lambda epoch: np.random.default_rng((seed, epoch)).permutation(count))
+
+    def __call__(self, position: int) -> tuple[int, int]:
+        """The epoch and the example at a position."""
+        epoch, place = divmod(position, self._per_epoch)
+        return epoch, int(self._of(epoch)[place])
+
+    def batch(self, step: int) -> tuple[int, np.ndarray]:
+        """The epoch and the examples of a batch."""
+        epoch, place = divmod(step * self._batch_size, self._per_epoch)
+        return epoch, self._of(epoch)[place : place + self._batch_size]
 
 
 def view_rng(seed: int, view: int, index: int) -> np.random.Generator:
@@ -83,7 +102,7 @@ def view_rng(seed: int, view: int, index: int) -> np.random.Generator:
     >>> view_rng(0, 1, 2).random() == view_rng(0, 1, 2).random() != view_rng(0, 2, 1).random()
     True
     """
-    return np.random.default_rng((seed, view, index, _VIEWS))
+    return np.random.default_rng((seed, view, index, VIEWS))
 
 
 def check_seed(seed: int) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from jaxtl.data import images
 from jaxtl.errors import InputError
 
 
@@ -17,7 +18,8 @@ class Source(Protocol):
 
     ``source[i]`` is the upright image in mode "RGB" or "L" and its label; `labels` (int32) and `names` are known
     without reading an image, and `names` are unique and the same on every machine. A source whose images may be kept
-    on disk has a method like `identity` more, ``stamp``; see `stamp`.
+    on disk has a method like `identity` more, ``stamp``; see `stamp`. It may have ``size`` and ``reduced`` as well; see
+    `image_size` and `reduced`.
     """
 
     labels: np.ndarray
@@ -59,6 +61,12 @@ class Subset:
     def stamp(self, index: int) -> str | None:
         return stamp(self._source, self._indices[index])
 
+    def size(self, index: int) -> tuple[int, int] | None:
+        return image_size(self._source, self._indices[index])
+
+    def reduced(self, index: int, at_least: int) -> Image.Image:
+        return reduced(self._source, self._indices[index], at_least)
+
 
 def stamp(source: Source, index: int) -> str | None:
     """What changes whenever this image may have changed, a file's place and modification time included.
@@ -72,6 +80,23 @@ def stamp(source: Source, index: int) -> str | None:
     """
     say = getattr(source, "stamp", None)
     return None if say is None else say(index)
+
+
+def image_size(source: Source, index: int) -> tuple[int, int] | None:
+    """Width and height of an image without decoding it; None where the source does not tell, or it is broken."""
+    say = getattr(source, "size", None)
+    return None if say is None else say(index)
+
+
+def reduced(source: Source, index: int, at_least: int) -> Image.Image:
+    """The image, reduced by a whole number while its short side keeps so many pixels: `jaxtl.data.images.reduction`.
+
+    >>> from jaxtl.data.digits import load_digits
+    >>> reduced(load_digits(), 0, at_least=4).size
+    (4, 4)
+    """
+    make = getattr(source, "reduced", None)
+    return images.reduced(source[index][0], at_least) if make is None else make(index, at_least)
 
 
 def split(source: Source, classes: Sequence[str], val_fraction: float, seed: int) -> tuple[Subset, Subset]:

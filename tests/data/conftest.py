@@ -12,6 +12,13 @@ from PIL import Image
 from jaxtl.data.preprocess import Preprocess
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own for what is kept on disk."""
+    monkeypatch.setenv("JAXTL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture
 def small() -> Preprocess:
     """Preprocessing small enough for many images."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from local_files import shared
 
-from jaxtl.data import dataset
+from jaxtl.data import dataset, training
 from jaxtl.data.augment import PRESETS, Augment
 from jaxtl.data.images import read_image
 from jaxtl.data.memory import Memory
@@ -101,17 +101,17 @@ def test_memory_reads_each_file_once_and_changes_no_pixel(tree, small, monkeypat
     reads = []
     monkeypatch.setattr("jaxtl.data.folder.read_image", lambda *given: reads.append(given) or read_image(*given))
 
-    def run():
-        data = open_data(spec, small, augment=augment, threads=0)
+    def run(storage="auto"):
+        data = open_data(spec, small, augment=augment, threads=0, storage=storage)
         training = list(itertools.islice(data.train_batches(4), 6))
         return training + [batch for _ in range(3) for batch in data.eval_batches(4)]
 
     remembered = run()
     assert len(reads) == len(set(reads)) == 12
     monkeypatch.setattr(dataset, "PREPARED_BYTES", 0)
-    monkeypatch.setattr(dataset, "DECODED_BYTES", 0)
+    monkeypatch.setattr(training, "DECODED_BYTES", 0)
     reads.clear()
-    for one, other in zip(remembered, run(), strict=True):
+    for one, other in zip(remembered, run("stream"), strict=True):
         np.testing.assert_array_equal(one["image"], other["image"])
     assert len(reads) == 6 * 4 + 3 * 4
 
