@@ -35,7 +35,7 @@ class Entry:
     Attributes:
         folder: where it lies.
         kind: what it is for, "features" for example.
-        about: what its maker said of it.
+        about: what its maker said of it, and when it was created.
         size: bytes.
         used: when it was last used, seconds since 1970.
     """
@@ -118,27 +118,47 @@ def written(kind: str, key: str, about: dict[str, Any]) -> Iterator[Path]:
         raise InputError(f"{parent} cannot be written: {error}; name another folder with JAXTL_CACHE") from error
     try:
         yield folder
+        about.setdefault("created", time.strftime("%Y-%m-%d %H:%M:%S"))
         (folder / _ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+        for file in folder.iterdir():  # so that the move into place does not reach the disk before the content
+            with file.open("rb") as written_file:
+                os.fsync(written_file.fileno())
         with contextlib.suppress(OSError):  # another process was faster, with the same content
             os.rename(folder, parent / key)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def room() -> int:
+    """Bytes that one more entry may take: ``limit()``, but never more than half of what the disk has free.
+
+    What there is counts as free, since ``make_room`` removes it.
+    """
+    existing = _existing(cache_folder())
+    if not os.access(existing, os.W_OK):
+        return 0
+    return min(limit(), (shutil.disk_usage(existing).free + sum(entry.size for entry in entries())) // 2)
+
+
 def make_room(size: int) -> bool:
     """Removes the entries that were not used for longest until so many bytes more fit; False where they never do.
 
-    They never do beyond ``limit()``, nor beyond half of the free disk.
+    A process that still reads one of them keeps it until it ends.
     """
+    if size > room():
+        return False
     kept = entries()
     free = shutil.disk_usage(_existing(cache_folder())).free
-    if size > min(limit(), (free + sum(entry.size for entry in kept)) // 2):
-        return False
     while kept and (sum(entry.size for entry in kept) + size > limit() or size > free // 2):
         oldest = kept.pop()
         shutil.rmtree(oldest.folder, ignore_errors=True)
         free += oldest.size
     return size <= free // 2
+
+
+def remove(kind: str, key: str) -> None:
+    """Removes an entry, where it is there."""
+    shutil.rmtree(cache_folder() / kind / key, ignore_errors=True)
 
 
 def clear(kind: str | None = None) -> int:

@@ -65,7 +65,12 @@ def main(arguments: list[str]) -> int:
     failed = []
     for number, name in enumerate(names):
         start = time.perf_counter()
-        text, same = row(name)
+        try:
+            text, same = row(name)
+        except AssertionError as error:
+            print(f"{name}: {str(error).partition(chr(10))[0]}", flush=True)
+            failed.append(name)
+            continue
         table[name] = text
         write(table)
         print(f"{text.strip()} {time.perf_counter() - start:.0f} s{'' if same else '  NOT THE SAME'}", flush=True)

@@ -17,7 +17,7 @@ from jaxtl.data import sources
 from jaxtl.data.augment import Augment
 from jaxtl.data.colour import CHANGES
 from jaxtl.data.memory import Memory
-from jaxtl.data.pipeline import Batch, Example, ordered_batches
+from jaxtl.data.pipeline import Batch, Example, epoch_order, ordered_batches
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.data.sources import Source, counts
 from jaxtl.data.storage import Storage
@@ -147,6 +147,10 @@ class Data:
                 where `storage` wants them.
         """
         return self._training.batches(self._train_batch_size(batch_size), seed, start, views)
+
+    def train_order(self, epoch: int, seed: int = 0) -> np.ndarray:
+        """Indices of all training images in the order in which an epoch of ``train_batches`` takes them."""
+        return epoch_order(seed, epoch, len(self.train))
 
     def view_batches(self, batch_size: int, view: int, seed: int = 0) -> Generator[Batch, None, None]:
         """The training images once, in order, each as ``train_batches(views=V)`` shows it in epochs e, e % V == view.

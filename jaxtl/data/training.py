@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 import numpy as np
 from PIL import Image
 
+from jaxtl import cache
 from jaxtl.data import decoded, sources
 from jaxtl.data.augment import Augment
 from jaxtl.data.images import convert
@@ -82,7 +83,7 @@ class TrainingImages:
             self._footprint,
             memory=DECODED_BYTES,
             device=device_bytes(),
-            room=decoded.room,
+            room=cache.room,
             written=lambda: decoded.read(self._key) is not None,
         )
 
@@ -195,13 +196,13 @@ class TrainingImages:
         )
 
     def _to_disk(self) -> decoded.DecodedImages:
-        where = decoded.cache_folder() / self._key
+        where = cache.cache_folder() / decoded.KIND / self._key
         if (found := decoded.read(self._key)) is not None:
             say(f"decoded training images are read from {where}")
             return found
         say(f"training images are decoded once, into {where}: {self.storage.reason}")
         try:
-            decoded.make_room(0 if self._footprint is None else self._footprint.disk)
+            cache.make_room(0 if self._footprint is None else self._footprint.disk)
             return decoded.write(self._key, len(self._source), self._to_keep, what=self._name, threads=self._threads)
         except OSError as error:
             raise InputError(

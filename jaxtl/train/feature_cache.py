@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -114,7 +113,6 @@ def features_of(
         "data": data.name,
         "of": f"{count} {split} images, {variant}",
         "dtype": str(row.dtype),
-        "created": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
     with cache.written(KIND, key, about) as folder:
         array = np.lib.format.open_memmap(folder / "array.npy", "w+", _on_disk(row.dtype), (count, *row.shape))
@@ -123,11 +121,6 @@ def features_of(
         (folder / "dtype.txt").write_text(str(row.dtype))
     found = _stored(key)
     return array.view(row.dtype) if found is None else found
-
-
-def is_kept(part: FixedPart, data: Data, split: str, *, view: int | None = None, seed: int = 0) -> bool:
-    """Whether the cache has it already."""
-    return cache.find(KIND, _key(part, data, split, view, seed)) is not None
 
 
 def _key(part: FixedPart, data: Data, split: str, view: int | None, seed: int) -> str:

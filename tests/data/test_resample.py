@@ -25,16 +25,14 @@ def picture() -> np.ndarray:
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_values_are_pillows(picture, interpolation):
+    """To an odd number of pixels: no pixel then lies exactly at a filter's edge, where rounding decides in Pillow."""
     padded = np.pad(picture, [(0, 13), (0, 3), (0, 0)], constant_values=255)
-    ours = jax.jit(jax.vmap(lambda *box: resized(padded, box, (20, 24), interpolation)))(*jnp.array(BOXES).T)
+    ours = jax.jit(jax.vmap(lambda *box: resized(padded, box, (19, 23), interpolation)))(*jnp.array(BOXES).T)
     for (left, top, width, height), found in zip(BOXES, ours, strict=True):
         cut = Image.fromarray(picture).crop((left, top, left + width, top + height))
-        across = cut.resize((24, height), INTERPOLATIONS[interpolation])
-        theirs = np.asarray(across.resize((24, 20), INTERPOLATIONS[interpolation]), np.float32)
+        across = cut.resize((23, height), INTERPOLATIONS[interpolation])
+        theirs = np.asarray(across.resize((23, 19), INTERPOLATIONS[interpolation]), np.float32)
         difference = np.abs(np.asarray(found) - theirs)
-        if interpolation == "box":  # a pixel that ends exactly at the box's edge: rounding decides in Pillow
-            assert (difference > 1).mean() < 0.15
-            continue
         assert difference.max() <= 1
         assert (difference > 0).mean() < 0.05  # halves that are rounded to the other side
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxtl import notices
-from jaxtl.data import decoded, storage, training
+from jaxtl import cache, notices
+from jaxtl.data import storage, training
 from jaxtl.data.augment import Augment
 from jaxtl.data.images import image_size, read_image, reduced, reduction
 from jaxtl.data.open import open_data
@@ -136,7 +136,7 @@ def test_too_much_for_memory_goes_to_disk_or_is_decoded_again(pets, said, monkey
     data = open_data(pets, TINY)
     first(data.train_batches(4), 1)
     assert data.storage.kind == "disk"
-    monkeypatch.setattr(decoded, "room", lambda: 10)
+    monkeypatch.setattr(cache, "room", lambda: 10)
     other = open_data(pets, TINY.replace(size=4))
     first(other.train_batches(4), 1)
     assert other.storage.kind == "stream"

@@ -1,0 +1,65 @@
+"""The cache's folder, its bounds, and what is removed first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from jaxtl import cache
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("JAXTL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def _write(key: str, size: int = 1000, kind: str = "features") -> int:
+    with cache.written(kind, key, {"what": key}) as place:
+        (place / "data.bin").write_bytes(bytes(size))
+    return next(entry.size for entry in cache.entries() if entry.folder.name == key)
+
+
+def test_the_folder_follows_the_environment(monkeypatch, tmp_path) -> None:
+    assert cache.cache_folder() == tmp_path / "cache"
+    monkeypatch.delenv("JAXTL_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.cache_folder() == tmp_path / "jaxtl"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache.cache_folder() == tmp_path / ".cache/jaxtl"
+
+
+def test_the_longest_unused_of_all_kinds_make_room(folder, monkeypatch) -> None:
+    each = max(_write("old", kind="decoded"), _write("older"), _write("new"))
+    for age, place in enumerate(("features/new", "decoded/old", "features/older")):
+        os.utime(folder / place / "about.json", (10**9 - age, 10**9 - age))
+    monkeypatch.setenv("JAXTL_CACHE_LIMIT", str(4 * each))
+    assert cache.make_room(each)
+    assert cache.find("features", "older")  # used last, from now on
+    monkeypatch.setenv("JAXTL_CACHE_LIMIT", str(3 * each))
+    assert cache.make_room(each)
+    assert {entry.folder.name for entry in cache.entries()} == {"new", "older"}
+    assert not cache.make_room(3 * each + 1)
+    assert len(cache.entries()) == 2
+
+
+def test_never_more_than_half_of_the_free_disk(monkeypatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: namedtuple("Usage", "free")(10_000))
+    assert cache.room() == 5000
+    size = _write("key")
+    assert cache.room() == (10_000 + size) // 2
+    assert cache.make_room(5000)
+    assert cache.find("features", "key")
+    assert cache.make_room(5001)
+    assert not cache.entries()
+
+
+def test_a_folder_that_cannot_be_written_is_named(folder) -> None:
+    folder.write_text("a file")
+    with pytest.raises(cache.InputError, match="cache"), cache.written("features", "key", {}):
+        pass
