@@ -147,7 +147,7 @@ def test_a_disk_that_cannot_be_written(pets, said, monkeypatch):
     def full(*given, **options):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(decoded, "write", full)
+    monkeypatch.setattr(training.decoded, "write", full)
     with pytest.raises(InputError, match=r"No space left on device.*storage='stream'"):
         open_data(pets, TINY, storage="disk").train_batches(4)
 
