@@ -55,6 +55,14 @@ class Augment(Section):
     """Smallest and largest factor."""
     translate: Fraction = 0.0
     """Largest shift, as a part of each side."""
+    brightness: Fraction = 0.0
+    """Largest change of the factor 1; like contrast, saturation and hue torchvision's ``ColorJitter``."""
+    contrast: Fraction = 0.0
+    """Largest change of the factor 1, towards or away from the mean grey."""
+    saturation: Fraction = 0.0
+    """Largest change of the factor 1, towards or away from the image in grey."""
+    hue: Annotated[Number, Field(ge=0, le=0.5)] = 0.0
+    """Largest turn, as a part of the circle, to either side."""
 
 
 class DataSection(Section):
@@ -73,6 +81,8 @@ class DataSection(Section):
     """The word "auto" (what suits the source), "none", "light" (crops, flips) or "glyph" (no flips), or the ranges."""
     train_size: Size | None = None
     """Pixels of the training images where they are smaller than validation's (Touvron 2019); null: ``size``."""
+    storage: Literal["auto", "device", "disk", "stream"] = "auto"
+    """Where decoded training images are kept: the word "auto" (by size), or "device", "disk" or "stream"."""
     val_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.2
     """Part of the images held out for validation, where the source has no split of its own."""
     train_samples: Annotated[int, Field(gt=0)] | None = None

@@ -62,6 +62,7 @@ def prepare(recipe: Recipe) -> Prepared:
         augment=Augment(**augment.model_dump()) if isinstance(augment, AugmentRanges) else augment,
         train_samples=images.train_samples,
         train_size=images.train_size,
+        storage=images.storage,
     )
     say(data.describe())
     expanded = expand(recipe, model.graph)

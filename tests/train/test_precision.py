@@ -1,0 +1,59 @@
+"""Computing in bfloat16 changes what lies between layers, and nothing that is kept."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from small_models import batch, small_model, training
+
+import jaxtl
+from jaxtl.trees import flatten
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_model(until="layer2")
+
+
+def _stepped(model, precision: str):
+    optimizer = jaxtl.multi_transform({"all": optax.sgd(0.05, momentum=0.9)}, training("layer2", "fc"))
+    state = jaxtl.TrainState.create(model, optimizer)
+    step = jaxtl.make_train_step(model, optimizer, precision=precision)
+    for seed in range(2):
+        state, metrics = step(state, batch(seed=seed))
+    return state, metrics
+
+
+def test_what_is_kept_stays_float32_and_follows_float32(model) -> None:
+    (wide, wide_metrics), (narrow, narrow_metrics) = (_stepped(model, precision) for precision in ("f32", "bf16"))
+    kept = (narrow.params, narrow.batch_stats, narrow.opt_state, narrow_metrics["loss"])
+    assert {leaf.dtype for leaf in jax.tree.leaves(kept)} <= {jnp.dtype("float32"), jnp.dtype("int32")}
+    assert float(narrow_metrics["loss"]) == pytest.approx(float(wide_metrics["loss"]), rel=0.03)
+    assert float(narrow_metrics["loss"]) != float(wide_metrics["loss"])
+    start = flatten(model.params)
+    for path, leaf in flatten(wide.params).items():
+        moved, ours = np.ravel(leaf - start[path]), np.ravel(flatten(narrow.params)[path] - start[path])
+        cosine = moved @ ours / (np.linalg.norm(moved) * np.linalg.norm(ours))
+        assert cosine > 0.9, path
+
+
+def test_convolutions_compute_in_bfloat16(model) -> None:
+    optimizer = jaxtl.multi_transform({"all": optax.sgd(0.05)}, training("layer2", "fc"))
+    state = jaxtl.TrainState.create(model, optimizer)
+    for precision, expected in (("f32", "f32"), ("bf16", "bf16")):
+        step = jaxtl.make_train_step(model, optimizer, precision=precision)
+        text = step.lower(state, batch()).as_text()
+        results = {
+            line.rpartition("x")[2].rstrip("> ") for line in text.splitlines() if "stablehlo.convolution" in line
+        }
+        assert results == {expected}
+
+
+def test_evaluation_in_bfloat16_sums_in_float32(model) -> None:
+    images = batch(count=6)
+    wide, narrow = (jaxtl.make_eval_step(model, precision=precision)(model, images) for precision in ("f32", "bf16"))
+    assert narrow["loss"].dtype == jnp.float32
+    assert float(narrow["loss"]) == pytest.approx(float(wide["loss"]), rel=0.03)
