@@ -4,7 +4,7 @@ python tools/parity.py                all of them
 python tools/parity.py NAME ...       these; rows of others stay
 python tools/parity.py --missing      those without a row, to continue after an interruption
 
-The difference is that of logits and features on random images at all sizes of the family (`tests/families.py`), all
+The difference is that of logits and features on random images, higher than wide where the family allows it, all
 parameters and statistics random, in parts of the largest value. Exits with 1 when one is too large, or when the numbers
 of parameters differ.
 """
@@ -46,7 +46,7 @@ def row(name: str) -> tuple[str, bool]:
 
     count = sum(leaf.size for leaf in Graph(name).params.values())
     expected = sum(p.numel() for p in torch_reference.timm_network(name).parameters())
-    difference = compare(name)
+    difference = compare(name, oblong=True)
     shorter = "" if name not in families.FAMILIES[families.family_of(name)].too_large else " (fewer blocks)"
     pretrained = len(jaxtl.list_models(f"{name}.*", pretrained=True))
     text = f"| `{name}` | {count:,} | {difference:.1e}{shorter} | {pretrained} |\n"
