@@ -87,10 +87,10 @@ def _cached(model: Model, data: Data, recipe: Recipe, number: int, optimizer: Op
     row = part.shape(data.train_preprocess.size, data.preprocess.channels)
     needed = (views * len(data.train) + len(data.val)) * math.prod(row.shape) * row.dtype.itemsize
     resident = needed <= RESIDENT * device_memory()
-    if not resident and needed > cache.limit():
+    if not resident and needed > (room := cache.room()):
         say(
-            f"the output of {after} would take {needed / 2**30:.1f} GB, and the cache may take "
-            f"{cache.limit() / 2**30:.1f} GB (JAXTL_CACHE_LIMIT); it is computed in every epoch"
+            f"the output of {after} would take {needed / 2**30:.1f} GB, and in {cache.cache_folder()} there is room "
+            f"for {room / 2**30:.1f} GB (JAXTL_CACHE, JAXTL_CACHE_LIMIT): it is computed in every epoch"
         )
         return None
     return CachedPhase(after, views, row, resident and not _slow_in_a_loop(model.graph, after))

@@ -15,6 +15,7 @@ from jaxtl import cache
 from jaxtl.finetune.batch_norm import modes_of
 from jaxtl.finetune.frozen_prefix import frozen_prefix
 from jaxtl.models.graph import POOLED, Graph
+from jaxtl.train import cached_phases
 from jaxtl.train.feature_cache import FixedPart, features_of
 from jaxtl.train.loop import Loop
 
@@ -186,6 +187,25 @@ def test_the_cache_keeps_to_its_limit_and_drops_what_was_used_least_recently(mod
     np.testing.assert_array_equal(compute("layer2"), compute("layer2"))
     assert compute("layer1").shape[0] == 40
     assert "layer1" not in kept()
+
+
+def test_what_fits_neither_in_memory_nor_on_disk_is_computed_in_every_epoch(model, still, monkeypatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(cached_phases, "say", said.append)
+    monkeypatch.setattr(cached_phases, "device_memory", lambda: 1000)
+    monkeypatch.setenv("JAXTL_CACHE_LIMIT", "1000")
+    result = jaxtl.fine_tune(model, still, groups=HEAD, epochs=2, batch_size=40, progress=False)
+    assert len(result.history) == 2
+    assert not cache.entries()
+    assert "the output of pooled would take 0.0 GB, and in " in said[0]
+
+
+def test_streamed_from_the_disk_it_is_the_same_run(model, still, monkeypatch) -> None:
+    fields = {"groups": HEAD, "epochs": 2, "batch_size": 10, "progress": False}
+    resident = jaxtl.fine_tune(model, still, **fields)
+    monkeypatch.setattr(cached_phases, "device_memory", lambda: 1000)
+    streamed = jaxtl.fine_tune(model, still, **fields)
+    np.testing.assert_allclose(_losses(resident), _losses(streamed), rtol=1e-4)
 
 
 def test_bfloat16_features_take_half_and_are_found_again(model, still) -> None:
