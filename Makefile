@@ -33,7 +33,7 @@ lint: $(VENV)/.installed-test  ## format, lint and types
 bench: $(VENV)/.installed-test  ## beside PyTorch, into benchmarks/RESULTS.md (BENCH="--full --data FOLDER --weights FILE" for all of it)
 	@$(BIN)/python -m benchmarks.run $(BENCH)
 
-parity: $(VENV)/.installed-test  ## every architecture against timm with the same weights, as a table (takes half an hour)
+parity: $(VENV)/.installed-test  ## every architecture against timm with the same weights, as a table (takes an hour or more)
 	@$(BIN)/python tools/parity.py
 
 docs: $(VENV)/.installed-docs  ## the documentation as a web site, in site/
