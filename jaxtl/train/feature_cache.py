@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -51,17 +51,23 @@ class FixedPart:
     def shape(self, size: tuple[int, int], channels: int) -> jax.ShapeDtypeStruct:
         """Shape and type of the output for one image of that height and width."""
         image = jax.ShapeDtypeStruct((1, *size, channels), np.uint8)
-        found = jax.eval_shape(self._run, self.params, self.batch_stats, image)
+        found = jax.eval_shape(self._function(), self.params, self.batch_stats, image)
         return jax.ShapeDtypeStruct(found.shape[1:], found.dtype)
 
     def __call__(self, images: np.ndarray) -> jax.Array:
         """The output for uint8 images (B, H, W, C)."""
         key = ("fixed part", self.after, self.preprocess, self.precision)
-        return self.graph.remember(key, lambda: jax.jit(self._run))(self.params, self.batch_stats, images)
+        run = self.graph.remember(key, lambda: jax.jit(self._function()))
+        return run(self.params, self.batch_stats, images)
 
-    def _run(self, params: Tree, batch_stats: Tree, images: jax.Array) -> jax.Array:
-        images = prepared(images, self.preprocess, self.precision)
-        return self.graph.output_of(params, batch_stats, images, self.after)
+    def _function(self) -> Callable[[Tree, Tree, jax.Array], jax.Array]:
+        """Holds no arrays, so that the graph may remember it."""
+        graph, preprocess, after, precision = self.graph, self.preprocess, self.after, self.precision
+
+        def run(params: Tree, batch_stats: Tree, images: jax.Array) -> jax.Array:
+            return graph.output_of(params, batch_stats, prepared(images, preprocess, precision), after)
+
+        return run
 
     def key(self) -> str:
         """Hex digits over everything that the output depends on but the images."""
@@ -118,7 +124,6 @@ def features_of(
         array = np.lib.format.open_memmap(folder / "array.npy", "w+", _on_disk(row.dtype), (count, *row.shape))
         _fill(array, part, batches)
         array.flush()
-        (folder / "dtype.txt").write_text(str(row.dtype))
     found = _stored(key)
     return array.view(row.dtype) if found is None else found
 
@@ -127,7 +132,7 @@ def _key(part: FixedPart, data: Data, split: str, view: int | None, seed: int) -
     digest = hashlib.sha256(part.key().encode())
     settings: list[Any] = [data.content_key(split), data.preprocess.to_dict()]
     if view is not None:
-        settings += [data.train_preprocess.to_dict(), asdict(data.augment), seed, view]
+        settings += [data.train_preprocess.to_dict(), asdict(data.augment), data.storage.kind, seed, view]
     digest.update(json.dumps(settings, sort_keys=True, default=repr).encode())
     return digest.hexdigest()[:32]
 
@@ -137,7 +142,7 @@ def _stored(key: str) -> np.ndarray | None:
     if folder is None:
         return None
     try:
-        dtype = (folder / "dtype.txt").read_text()
+        dtype = json.loads((folder / "about.json").read_text(encoding="utf-8"))["dtype"]
         return np.load(folder / "array.npy", mmap_mode="r").view(jax.numpy.dtype(dtype))
     except (OSError, ValueError):  # cleared meanwhile
         return None

@@ -24,7 +24,6 @@ class ImageInputs:
     """Endless batches of images, from a step on."""
 
     after: str | None = None
-    whole = False
 
     def __init__(self, data: Data, recipe: Recipe, start: int):
         self._data = data
