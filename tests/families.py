@@ -79,7 +79,9 @@ def _five_patches(name: str) -> dict[str, Any]:
 def _mobile_options(name: str) -> dict[str, Any]:
     """What timm changes only where it loads pretrained weights; bounded activations where random weights drive
     unbounded ones so far that torch's own rounding errors come near the tolerance."""
-    if name == "tf_efficientnet_b6" or name.removeprefix("tf_").startswith(("efficientnet_b1", "efficientnet_cc")):
+    if name == "tf_efficientnet_b6":
+        return {"act_layer": "tanh"}
+    if name.removeprefix("tf_").startswith(("efficientnet_b1", "efficientnet_cc")):
         return {"act_layer": "relu6"}
     return {"bn_eps": 1e-3} if name == "fbnetc_100" else {}
 

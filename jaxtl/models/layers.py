@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxtl.errors import InputError, nearest
-from jaxtl.models import init
+from jaxtl.models import batch_statistics, init
 from jaxtl.models.convolution import Pair, conv, pair
 
 Init = Callable[..., object]
@@ -172,30 +172,26 @@ class BatchNorm(nnx.Module):
             self.observe = observe
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        mean, var = self.mean[...], self.var[...]
-        if self.observe or not self.use_running_average:
-            batch_mean, batch_var = self._update(wide)
-            if not self.use_running_average:
-                mean, var = batch_mean, batch_var
-        factor = self.scale[...] * jax.lax.rsqrt(var + self.eps)
-        return ((wide - mean) * factor + self.bias[...]).astype(x.dtype)
+        if self.use_running_average:
+            mean, var = self.mean[...], self.var[...]
+            if self.observe:
+                self._store(x, *batch_statistics.moments(x))
+            return ((x - mean) * (self.scale[...] * jax.lax.rsqrt(var + self.eps)) + self.bias[...]).astype(x.dtype)
+        y, moments = batch_statistics.normalise(x, self.scale[...], self.bias[...], self.eps)
+        self._store(x, *moments)
+        return y
 
-    def _update(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Stores what the modes say, and returns the batch's mean and biased variance."""
+    def _store(self, x: jax.Array, mean: jax.Array, var: jax.Array) -> None:
+        """What the modes say of the batch's mean and biased variance."""
         count = x.size // x.shape[-1]
         if count < 2:
             raise InputError(
                 f"BatchNorm got an input of shape {x.shape} and has one value per channel to take statistics of; "
                 "use more or larger images, or the stored statistics"
             )
-        axes = tuple(range(x.ndim - 1))
-        mean = x.mean(axes)
-        var = jnp.square(x - mean).mean(axes)
         for running, batch in ((self.mean, mean), (self.var, var * (count / (count - 1)))):
             moved = batch if self.observe else (1 - self.momentum) * running[...] + self.momentum * batch
             running[...] = moved.astype(running.dtype)
-        return mean, var
 
 
 class GroupNorm(nnx.Module):

@@ -11,6 +11,7 @@ from flax import nnx
 from jax import lax
 
 from jaxtl.errors import InputError
+from jaxtl.models.window_reduction import max_pool, over_windows
 
 
 def global_average(x: jax.Array) -> jax.Array:
@@ -43,19 +44,12 @@ class _Pool(nnx.Module):
             )
         return height, width
 
-    def _reduce(self, x: jax.Array, start: float, operation) -> jax.Array:
+    def _pads(self, x: jax.Array) -> tuple[tuple[int, int], ...]:
         pads = []
         for size, windows in zip(x.shape[1:3], self._sizes(x), strict=True):
             end = (windows - 1) * self.stride + self.kernel_size - size - self.padding
             pads.append((self.padding, max(end, 0)))  # a negative end: the last rows lie in no window
-        return lax.reduce_window(
-            x,
-            np.asarray(start, x.dtype),
-            operation,
-            (1, self.kernel_size, self.kernel_size, 1),
-            (1, self.stride, self.stride, 1),
-            ((0, 0), *pads, (0, 0)),
-        )
+        return tuple(pads)
 
 
 class MaxPool(_Pool):
@@ -66,7 +60,7 @@ class MaxPool(_Pool):
     """
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        return self._reduce(x, -np.inf, lax.max)
+        return max_pool(x, self.kernel_size, self.stride, self._pads(x))
 
 
 class AvgPool(_Pool):
@@ -93,7 +87,7 @@ class AvgPool(_Pool):
             self._counts(size, windows) for size, windows in zip(x.shape[1:3], self._sizes(x), strict=True)
         )
         counts = np.outer(height, width)[:, :, None]
-        return self._reduce(x, 0, lax.add) / jnp.asarray(counts, x.dtype)
+        return over_windows(x, 0, lax.add, self.kernel_size, self.stride, self._pads(x)) / jnp.asarray(counts, x.dtype)
 
     def _counts(self, size: int, windows: int) -> np.ndarray:
         first = np.arange(windows) * self.stride - self.padding

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from jaxtl.models import convolution_cpu
 from jaxtl.models.convolution import conv, pair
 
 CASES = [
@@ -19,7 +20,7 @@ CASES = [
 ]
 
 
-def _general(x, kernel, *, padding=0, stride: int = 1, dilation: int = 1):
+def _general(x, kernel, *, padding=0, stride: int = 1, dilation: int = 1, groups: int = 1):
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -27,8 +28,17 @@ def _general(x, kernel, *, padding=0, stride: int = 1, dilation: int = 1):
         [(zeros, zeros) for zeros in pair(padding)],
         rhs_dilation=(dilation, dilation),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1],
+        feature_group_count=groups,
     )
+
+
+def _compare(x, kernel, groups: int, options: dict) -> None:
+    expected, pull = jax.vjp(lambda x, kernel: _general(x, kernel, groups=groups, **options), x, kernel)
+    found, our_pull = jax.vjp(lambda x, kernel: conv(x, kernel, groups=groups, **options), x, kernel)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    weights = np.random.default_rng(1).standard_normal(expected.shape, np.float32)
+    for ours, theirs in zip(our_pull(weights), pull(weights), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * np.abs(theirs).max())
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -37,9 +47,28 @@ def test_depthwise_values_and_gradients(case: dict) -> None:
     generator = np.random.default_rng(0)
     x = generator.standard_normal((3, *case["size"], 6), np.float32)
     kernel = generator.standard_normal((case["kernel"], case["kernel"], 1, 6), np.float32)
-    expected, pull = jax.vjp(lambda x, kernel: _general(x, kernel, **options), x, kernel)
-    found, our_pull = jax.vjp(lambda x, kernel: conv(x, kernel, groups=6, **options), x, kernel)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    weights = generator.standard_normal(expected.shape, np.float32)
-    for ours, theirs in zip(our_pull(weights), pull(weights), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    _compare(x, kernel, 6, options)
+
+
+@pytest.mark.parametrize("strip", [1, 30_000, 2**21])
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"size": (16, 13), "kernel": (3, 3), "padding": 1},
+        {"size": (14, 15), "kernel": (3, 1), "padding": (1, 0)},
+        {"size": (31, 28), "kernel": (7, 7), "padding": 3, "stride": 2},
+        {"size": (30, 28), "kernel": (3, 3), "padding": 0, "stride": 2},
+        {"size": (16, 14), "kernel": (3, 3), "padding": 2, "dilation": 2},
+        {"size": (48, 49), "kernel": (4, 4), "padding": 0, "stride": 4},
+    ],
+    ids=str,
+)
+def test_values_and_gradients_on_large_maps(case: dict, strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution_cpu, "STRIP", strip)
+    options = {key: value for key, value in case.items() if key not in ("size", "kernel")}
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((2, *case["size"], 5), np.float32)
+    kernel = generator.standard_normal((*case["kernel"], 5, 7), np.float32)
+    _compare(x, kernel, 1, options)
+    form = str(jax.make_jaxpr(lambda kernel: conv(x, kernel, **options))(kernel))
+    assert ("custom_vjp" in form) == (jax.default_backend() == "cpu")

@@ -1,0 +1,37 @@
+"""The gradient of the maximum over windows is PyTorch's, among equal values too."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+from jaxtl.models.pooling import MaxPool
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize(
+    ("window", "ceil_mode", "size"),
+    [
+        ((3, 2, 1), False, (9, 12)),
+        ((3, 2, 0), True, (10, 8)),
+        ((3, 2, 0), False, (8, 10)),
+        ((2, 2, 0), False, (9, 6)),
+        ((3, 1, 1), False, (5, 7)),
+        ((2, 3, 0), False, (9, 10)),
+    ],
+    ids=str,
+)
+def test_gradient(window: tuple[int, int, int], ceil_mode: bool, size: tuple[int, int], ties: bool) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, *size, 3), np.float32)
+    if ties:
+        x = np.round(x)
+    y, pull = jax.vjp(MaxPool(*window, ceil_mode=ceil_mode), x)
+    weights = rng.standard_normal(y.shape, np.float32)
+    theirs = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
+    torch.nn.functional.max_pool2d(theirs, *window, ceil_mode=ceil_mode).backward(
+        torch.tensor(weights.transpose(0, 3, 1, 2))
+    )
+    np.testing.assert_allclose(pull(weights)[0], theirs.grad.permute(0, 2, 3, 1), atol=1e-6)
