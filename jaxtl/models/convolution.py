@@ -10,7 +10,7 @@ from jaxtl.models import convolution_cpu
 
 Pair = tuple[int, int]
 
-LARGE = 144  # pixels of a map from which on, on a CPU, unfolding its windows pays
+LARGE = 160  # pixels of a map from which on, on a CPU, unfolding its windows pays
 
 
 def pair(value: int | Pair) -> Pair:
@@ -63,7 +63,7 @@ def conv(
             "images are (batch, height, width, channels)"
         )
     pads = _pads(x, kernel, stride, padding, dilation)
-    if jax.default_backend() == "cpu":
+    if on_cpu():
         if kernel.shape[:2] == (1, 1) and pads == ((0, 0), (0, 0)) and groups == 1:
             pixels = x[:, ::stride, ::stride]
             return (pixels.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*pixels.shape[:3], -1)
@@ -80,6 +80,11 @@ def conv(
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
+
+
+def on_cpu() -> bool:
+    """Whether convolutions take their forms for a CPU."""
+    return jax.default_backend() == "cpu"
 
 
 def _pads(x: jax.Array, kernel: jax.Array, stride: int, padding: int | Pair | str, dilation: int) -> tuple[Pair, Pair]:

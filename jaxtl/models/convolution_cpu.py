@@ -14,14 +14,12 @@ from jax import lax
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
-STRIP = 2**21  # bytes of the unfolded windows that are multiplied at a time: about a processor's own cache
-
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def dense(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads, dilation: int) -> jax.Array:
-    """Any convolution without groups: XLA's own, with another form of the kernel's gradient. That goes by strips of an
-    image, whose windows are unfolded and multiplied with the outputs' gradient, and takes a half to a quarter of the
-    time where the maps are large."""
+    """Any convolution without groups: XLA's own, with another form of the kernel's gradient. That goes image by image,
+    of which it lays the windows' columns side by side and multiplies each row of the kernel's places with the outputs'
+    gradient. On large maps it takes a third to two thirds of the time of XLA's."""
     return _xla(x, kernel, stride, pads, dilation)
 
 
@@ -44,29 +42,26 @@ def _dense_gradients(
     (for_x,) = jax.vjp(lambda x: _xla(x, kernel, stride, pads, dilation), x)[1](gradient)
     rows, columns, channels, outputs = kernel.shape
     height, width = gradient.shape[1:3]
-    unfolded = width * rows * columns * channels * x.dtype.itemsize
-    high = max(size for size in range(1, height + 1) if height % size == 0 and size * unfolded <= max(STRIP, unfolded))
-    reach = (high - 1) * stride + 1, (width - 1) * stride + 1
+    reach = (height - 1) * stride + 1, (width - 1) * stride + 1
+    wide = columns * channels >= outputs  # the longer side of a product belongs last
 
-    def of_image(total: jax.Array, pixels: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        image, of_outputs = jnp.pad(pixels[0], (*pads, (0, 0))), pixels[1]
+    def of_image(totals: list[jax.Array], pixels: tuple[jax.Array, jax.Array]) -> tuple[list[jax.Array], None]:
+        image, of_outputs = jnp.pad(pixels[0], (*pads, (0, 0))), pixels[1].reshape(-1, outputs)
+        starts = range(0, columns * dilation, dilation)
+        beside = jnp.concatenate([lax.slice_in_dim(image, j, j + reach[1], stride, 1) for j in starts], -1)
 
-        def of_strip(number: jax.Array, total: jax.Array) -> jax.Array:
-            strip = lax.dynamic_slice_in_dim(image, number * high * stride, reach[0] + (rows - 1) * dilation)
-            windows = [
-                lax.slice(strip, (i, j, 0), (i + reach[0], j + reach[1], channels), (stride, stride, 1))
-                for i in range(0, rows * dilation, dilation)
-                for j in range(0, columns * dilation, dilation)
-            ]
-            of_pixels = lax.dynamic_slice_in_dim(of_outputs, number * high, high).reshape(-1, outputs)
-            unfolded = jnp.concatenate(windows, -1).reshape(high * width, -1)
-            return total + jnp.matmul(of_pixels.T, unfolded, preferred_element_type=total.dtype)
+        def of_row(i: int) -> jax.Array:
+            windows = lax.slice_in_dim(beside, i, i + reach[0], stride).reshape(height * width, -1)
+            pair = (of_outputs, windows) if wide else (windows, of_outputs)
+            return jnp.matmul(pair[0].T, pair[1], preferred_element_type=totals[0].dtype)
 
-        return lax.fori_loop(0, height // high, of_strip, total), None
+        return [total + of_row(i * dilation) for i, total in enumerate(totals)], None
 
-    start = jnp.zeros((outputs, rows * columns * channels), jnp.promote_types(x.dtype, jnp.float32))
-    for_kernel, _ = lax.scan(of_image, start, (x, gradient))
-    return for_x, for_kernel.T.reshape(kernel.shape).astype(kernel.dtype)
+    shape = (outputs, columns * channels) if wide else (columns * channels, outputs)
+    start = [jnp.zeros(shape, jnp.promote_types(x.dtype, jnp.float32))] * rows
+    totals, _ = lax.scan(of_image, start, (x, gradient))
+    for_kernel = jnp.stack([total.T if wide else total for total in totals])
+    return for_x, for_kernel.reshape(kernel.shape).astype(kernel.dtype)
 
 
 dense.defvjp(_dense_forward, _dense_gradients)

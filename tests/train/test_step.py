@@ -11,6 +11,7 @@ from compilations import compilations
 from small_models import batch, bits, leaf_bits, small_model, training
 
 import jaxtl
+from jaxtl.models import convolution
 from jaxtl.train.checkpoint import Checkpoints
 from jaxtl.train.losses import softmax_cross_entropy
 from jaxtl.trees import flatten
@@ -102,11 +103,13 @@ def test_one_compilation_serves_all_steps_also_after_a_restore(half_frozen, tmp_
 
 
 def _flops(function, *arguments) -> float:
+    """As XLA counts them; a loop's body counts once, so convolutions must have no loops."""
     return function.lower(*arguments).compile().cost_analysis()["flops"]
 
 
 @pytest.mark.parametrize("wrapped", ["plain", "clip_norm", "apply_if_finite"])
-def test_a_step_of_the_head_costs_a_forward_pass(wrapped: str) -> None:
+def test_a_step_of_the_head_costs_a_forward_pass(wrapped: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "on_cpu", lambda: False)
     model = small_model()
     transform = optax.adamw(1e-3)
     if wrapped == "apply_if_finite":
@@ -121,8 +124,9 @@ def test_a_step_of_the_head_costs_a_forward_pass(wrapped: str) -> None:
     assert step <= 1.05 * forward
 
 
-def test_training_everything_costs_more() -> None:
+def test_training_everything_costs_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or the comparison with the forward pass would prove nothing."""
+    monkeypatch.setattr(convolution, "on_cpu", lambda: False)
     model = small_model(until="layer1")
 
     def cost(*stages: str) -> float:
