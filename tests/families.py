@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +26,8 @@ class Family:
     """One file of `jaxtl/models`.
 
     Attributes:
-        always: Architectures that every run of the tests compares with timm: one for each kind of option.
-        shorter: Those of them of which an everyday run compares a copy with fewer blocks, and its keywords; the whole
+        always: Architectures that the tests compare with timm every other day: one for each kind of option.
+        shorter: Those of them of which a normal run compares a copy with fewer blocks, and its keywords; the whole
             networks take turns with all others.
         member: A small one for training, round trips and whatever needs one member of each family.
         member_options: What makes it smaller still; keywords that jaxtl and timm share.
@@ -375,11 +375,23 @@ def names() -> list[str]:
     return [name for name in registry.names() if family_of(name)]
 
 
-def rotating(names: Iterable[str], count: int, always: Collection[str] = ()) -> list[Any]:
+def rotating(names: Iterable[Any], count: int, always: Collection[Any] = ()) -> list[Any]:
     """Parameters for a test that takes seconds a name: some always, so many others that change with the date, and the
-    rest marked slow."""
+    rest marked slow. A name may be a tuple of a test's parameters."""
     names = list(names)
     others = [name for name in names if name not in always]
-    day = datetime.date.today().toordinal()
-    today = {others[(count * day + i) % len(others)] for i in range(count)}
-    return [name if name in today or name in always else pytest.param(name, marks=pytest.mark.slow) for name in names]
+    today = [others[(count * _day() + i) % len(others)] for i in range(count)]
+    return [name if name in today or name in always else _slow(name) for name in names]
+
+
+def every_second(names: Sequence[Any]) -> Sequence[Any]:
+    """One half of them today, the other tomorrow."""
+    return names[_day() % 2 :: 2]
+
+
+def _slow(name: Any) -> Any:
+    return pytest.param(*(name if isinstance(name, tuple) else (name,)), marks=pytest.mark.slow)
+
+
+def _day() -> int:
+    return datetime.date.today().toordinal()

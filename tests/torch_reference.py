@@ -127,6 +127,12 @@ def filled(network: Network, state: dict[str, np.ndarray]) -> Network:
     return nnx.merge(graph, jax.tree.map(jax.numpy.asarray, unflatten(convert(state, shapes))))
 
 
+def outputs(network: Network, x: np.ndarray) -> jax.Array:
+    """What a network makes of images, as one compiled program: single operations take longer to compile."""
+    graph, variables = nnx.split(network)
+    return jax.jit(lambda variables, x: nnx.merge(graph, variables)(x))(nnx.to_pure_dict(variables), x)
+
+
 def difference(ours, theirs) -> float:
     """The largest absolute difference in parts of the largest value."""
     theirs = theirs.detach().numpy()

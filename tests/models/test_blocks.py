@@ -17,8 +17,11 @@ def blocks_by_table(options: dict) -> list[str]:
     return ["stem", *(f"layer{i + 1}.{j}" for i, count in enumerate(layers) for j in range(count)), "fc"]
 
 
-@pytest.mark.parametrize("name", sorted({**RESNETS, **CIFAR}))
-def test_blocks_of_every_resnet(name: str) -> None:
+BY_BLOCKS = {tuple(blocks_by_table(options)): name for name, options in sorted({**RESNETS, **CIFAR}.items())}
+
+
+@pytest.mark.parametrize("name", BY_BLOCKS.values())
+def test_blocks_of_resnets_of_every_depth(name: str) -> None:
     graph = Graph(name)
     assert list(graph.blocks) == blocks_by_table({**RESNETS, **CIFAR}[name])
     depths = {name: depth for depth, name in enumerate(reversed(graph.blocks))}

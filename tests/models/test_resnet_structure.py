@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 import torch_reference
+from families import rotating
 from flax import nnx
 
 from jaxtl.errors import InputError
@@ -40,7 +41,7 @@ def test_every_architecture_of_timms_file_is_here_but_the_pruned() -> None:
     assert sorted(ARCHITECTURES) == sorted(name for name in timms if not name.endswith("_pruned"))
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", rotating(sorted(ARCHITECTURES), 20))
 def test_parameters_have_timms_names_and_shapes(name: str) -> None:
     theirs = torch_reference.timm_network(name).state_dict()
     expected = {key: tuple(t.shape) for key, t in theirs.items() if not key.endswith("num_batches_tracked")}
