@@ -17,7 +17,8 @@ from jaxtl.models.block_strings import Block, Kernel, Options, make_divisible
 from jaxtl.models.convolution import conv
 from jaxtl.models.layers import Activation, Conv, DropPath, Identity, LayerNorm, Linear, param
 from jaxtl.models.pooling import global_average
-from jaxtl.models.transformer import LayerScale, attend, heads
+from jaxtl.models.softmax_attention import attend
+from jaxtl.models.transformer import LayerScale, heads
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from jaxtl.models.head import make_head
 from jaxtl.models.layers import Dropout, DropPath, LayerNorm, Linear, RmsNorm, Stack, param
 from jaxtl.models.network import Network, stages_until
 from jaxtl.models.rope import AxialRope, MixedRope, Rope, rotate
+from jaxtl.models.softmax_attention import attend
 from jaxtl.models.transformer import (
     AttentionPoolLatent,
     GatedMlp,
@@ -34,7 +35,6 @@ from jaxtl.models.transformer import (
     Norm,
     PatchEmbed,
     SwiGLU,
-    attend,
     heads,
     resize_grid,
 )

@@ -20,6 +20,8 @@ from flax import nnx
 from jaxtl.errors import InputError, nearest
 from jaxtl.models import batch_statistics, init
 from jaxtl.models.convolution import Pair, conv, pair
+from jaxtl.models.gelu import gelu
+from jaxtl.models.standardise import standardise
 
 Init = Callable[..., object]
 
@@ -124,8 +126,11 @@ class Linear(nnx.Module):
         self.bias = param((out_features,), uniform) if bias else None
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        y = x @ self.kernel[...].astype(x.dtype)
-        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+        # of two dimensions, or XLA transposes all of x and of its gradient on a CPU
+        y = x.reshape(-1, x.shape[-1]) @ self.kernel[...].astype(x.dtype)
+        if self.bias is not None:
+            y = y + self.bias[...].astype(x.dtype)
+        return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 class BatchNorm(nnx.Module):
@@ -227,8 +232,7 @@ class LayerNorm(nnx.Module):
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        centred = wide - wide.mean(-1, keepdims=True)
-        y = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.eps)
+        y = standardise(wide, self.eps)
         if self.scale is not None:
             y = y * self.scale[...]
         if self.bias is not None:
@@ -310,7 +314,7 @@ class DropPath(_Drop):
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "elu": jax.nn.elu,
-    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu": gelu,
     "gelu_tanh": partial(jax.nn.gelu, approximate=True),
     "hard_sigmoid": jax.nn.hard_sigmoid,
     "hard_swish": jax.nn.hard_swish,

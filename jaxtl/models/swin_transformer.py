@@ -20,7 +20,8 @@ from jaxtl.models.convolution import Pair, pair
 from jaxtl.models.head import make_head
 from jaxtl.models.layers import Dropout, DropPath, LayerNorm, Linear, Stack, param
 from jaxtl.models.network import Network, stages_until
-from jaxtl.models.transformer import Mlp, PatchEmbed, attend, heads, resize_patches
+from jaxtl.models.softmax_attention import attend
+from jaxtl.models.transformer import Mlp, PatchEmbed, heads, resize_patches
 from jaxtl.models.windows import (
     PatchMerging,
     attend_in_windows,

@@ -20,8 +20,9 @@ from jaxtl.errors import InputError
 from jaxtl.models import init, registry
 from jaxtl.models.convolution import Pair, pair
 from jaxtl.models.layers import Activation, Linear, Stack, param
+from jaxtl.models.softmax_attention import attend
 from jaxtl.models.swin_transformer import SIZES, SwinTransformer
-from jaxtl.models.transformer import attend, heads
+from jaxtl.models.transformer import heads
 from jaxtl.models.windows import look_up_bias, mask_regions
 
 _MATRIX = init.Normal(0.02)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import jax
@@ -14,6 +13,7 @@ from jaxtl.errors import InputError
 from jaxtl.models import init
 from jaxtl.models.convolution import Pair, pair
 from jaxtl.models.layers import Activation, Conv, Dropout, Linear, param
+from jaxtl.models.softmax_attention import attend
 
 Norm = Callable[[int], nnx.Module]
 
@@ -200,29 +200,6 @@ class AttentionPoolLatent(nnx.Module):
         x = self.proj(attend(query, key, value).reshape(latent.shape))
         x = x + self.mlp(x if self.norm is None else self.norm(x), rngs)
         return x[:, 0]
-
-
-def attend(
-    query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None = None, scale: float | None = None
-) -> jax.Array:
-    """Softmax attention on arrays (batch, tokens, heads, width of a head); the weights are never below float32.
-
-    Args:
-        bias: added to the weights before the softmax, broadcast to (batch, heads, queries, keys).
-        scale: of the products; one over the root of the head's width when not given.
-
-    Vaswani et al., https://arxiv.org/abs/1706.03762.
-
-    >>> attend(jnp.ones((1, 3, 2, 4)), jnp.ones((1, 5, 2, 4)), jnp.ones((1, 5, 2, 4))).shape
-    (1, 3, 2, 4)
-    """
-    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    wide = jnp.promote_types(query.dtype, jnp.float32)
-    weights = jnp.einsum("bqhd,bkhd->bhqk", query * scale, key, preferred_element_type=wide)
-    if bias is not None:
-        weights = weights + bias.astype(wide)
-    weights = jax.nn.softmax(weights, axis=-1).astype(value.dtype)
-    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
 
 
 def heads(x: jax.Array, count: int) -> jax.Array:

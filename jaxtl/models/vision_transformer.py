@@ -27,6 +27,7 @@ from jaxtl.models.convolution import Pair, pair
 from jaxtl.models.head import make_head
 from jaxtl.models.layers import Activation, Dropout, DropPath, Identity, LayerNorm, Linear, RmsNorm, Stack, param
 from jaxtl.models.network import Network, find, stages_until
+from jaxtl.models.softmax_attention import attend
 from jaxtl.models.transformer import (
     AttentionPoolLatent,
     GatedMlp,
@@ -35,7 +36,6 @@ from jaxtl.models.transformer import (
     Norm,
     PatchEmbed,
     SwiGLU,
-    attend,
     heads,
     resize_grid,
     resize_patches,

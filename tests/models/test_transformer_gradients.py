@@ -1,0 +1,106 @@
+"""GELU, standardisation and attention: gradients of their own, equal to those that JAX derives, in less memory."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtl.models.gelu import gelu
+from jaxtl.models.layers import LayerNorm
+from jaxtl.models.softmax_attention import attend
+from jaxtl.models.standardise import standardise
+
+WIDTH = 16
+ROWS = 2**14
+
+
+def _attend_plainly(query, key, value, scale):
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query * scale, key)
+    return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores, -1), value)
+
+
+def _standardise_plainly(x, eps):
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / jnp.sqrt(jnp.square(centred).mean(-1, keepdims=True) + eps)
+
+
+def _compare(function, plain, arguments, tolerance: float = 2e-6) -> None:
+    """Values and gradients of a function against those that are derived in float64."""
+    y, pull = jax.vjp(function, *arguments)
+    gradient = np.random.default_rng(9).standard_normal(y.shape).astype(y.dtype)
+    with jax.enable_x64(True):
+        exact, exact_pull = jax.vjp(plain, *(np.asarray(argument, np.float64) for argument in arguments))
+        expected = (exact, *exact_pull(np.asarray(gradient, np.float64)))
+    for ours, theirs in zip((y, *pull(gradient)), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=tolerance * np.abs(theirs).max())
+
+
+def test_gelu() -> None:
+    x = np.concatenate([np.linspace(-12, 12, 2001), [0.0, -0.0, 1e-30, -200, 200]]).astype(np.float32)
+    _compare(gelu, partial(jax.nn.gelu, approximate=False), [x])
+    forward = jax.jvp(gelu, (x,), (np.ones_like(x),))[1]
+    np.testing.assert_array_equal(forward, jax.vjp(gelu, x)[1](np.ones_like(x))[0])
+
+
+@pytest.mark.parametrize("mean", [0.0, 30.0])
+def test_standardise(mean: float) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 5, WIDTH)).astype(np.float32) + np.float32(mean)
+    _compare(lambda x: standardise(x, 1e-6), lambda x: _standardise_plainly(x, 1e-6), [x], 2e-6 + 1e-7 * mean)
+
+
+@pytest.mark.parametrize("scale", [None, 3.0])
+def test_attention(scale: float | None) -> None:
+    """With as many keys as queries and with more; a large scale makes weights of almost 0 and 1."""
+    rng = np.random.default_rng(0)
+    for keys in (7, 9):
+        query, key, value = (rng.standard_normal((2, n, 3, 4)).astype(np.float32) for n in (7, keys, keys))
+        plain = partial(_attend_plainly, scale=0.5 if scale is None else scale)
+        _compare(lambda *arrays: attend(*arrays, scale=scale), plain, [query, key, value], 1e-5)
+
+
+def test_attentions_weights_are_never_below_float32() -> None:
+    """Many equal weights, whose sum bfloat16 would not reach."""
+    shape = (1, 600, 1, 4)
+    query = key = jnp.zeros(shape, jnp.bfloat16)
+    value = jnp.ones(shape, jnp.bfloat16)
+    y, pull = jax.vjp(attend, query, key, value)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(y, np.float32), 1, atol=0.01)
+    gradients = pull(jnp.ones_like(y))
+    assert {gradient.dtype for gradient in gradients} == {jnp.dtype(jnp.bfloat16)}
+    np.testing.assert_allclose(np.asarray(gradients[2], np.float32), 1, atol=0.02)
+
+
+def _needed(layer, layers: int) -> int:
+    """Bytes for the gradient of that many layers, each behind a product."""
+
+    def loss(kernels, x):
+        for kernel in kernels:
+            x = layer((x.reshape(-1, WIDTH) @ kernel).reshape(x.shape))
+        return x.sum()
+
+    x = jnp.ones((2, ROWS // 2, WIDTH))
+    compiled = jax.jit(jax.grad(loss)).lower([jnp.eye(WIDTH)] * layers, x).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("layer", [gelu, LayerNorm(WIDTH, eps=1e-6, affine=False)], ids=["gelu", "norm"])
+def test_a_layer_keeps_its_argument_and_the_next_products(layer) -> None:
+    assert (_needed(layer, 12) - _needed(layer, 4)) / 8 < 2.5 * ROWS * WIDTH * 4
+
+
+def test_attention_does_not_keep_its_weights() -> None:
+    def loss(kernels, x):
+        for kernel in kernels:
+            x = attend(x, x, x) * kernel
+        return x.sum()
+
+    def needed(layers: int) -> int:
+        compiled = jax.jit(jax.grad(loss)).lower([jnp.ones(8)] * layers, jnp.ones((4, 512, 1, 8))).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert (needed(6) - needed(2)) / 4 < 4 * 512 * 512 * 4 / 4  # a quarter of a layer's weights
