@@ -20,9 +20,6 @@ class PointwiseLinear(Linear):
         super().__init__(in_features, out_features)
         self.kernel = param((1, 1, in_features, out_features), init.FanInUniform(in_features))
 
-    def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        return super().__call__(x, rngs)[0, 0]
-
 
 class ClassifierHead(nnx.Module):
     """What timm keeps under ``head``: the layer ``fc``."""

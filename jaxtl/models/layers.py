@@ -127,7 +127,8 @@ class Linear(nnx.Module):
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         # of two dimensions, or XLA transposes all of x and of its gradient on a CPU
-        y = x.reshape(-1, x.shape[-1]) @ self.kernel[...].astype(x.dtype)
+        kernel = self.kernel[...].reshape(self.kernel.shape[-2:])
+        y = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
         if self.bias is not None:
             y = y + self.bias[...].astype(x.dtype)
         return y.reshape(*x.shape[:-1], y.shape[-1])
