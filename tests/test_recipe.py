@@ -131,7 +131,7 @@ def test_unknown_fields_name_the_nearest_and_all_are_listed(write):
         ("model: resnet18", "model must be a mapping of fields, not 'resnet18'"),
         (
             "data: {source: x, augment: lihgt}",
-            "data.augment must be 'auto', 'none', 'light' or 'glyph', not 'lihgt'; did you",
+            "data.augment must be 'auto', 'none', 'light', 'medium', 'strong' or 'glyph', not 'lihgt'; did you",
         ),
         ("data: {source: x, augment: null}", "data.augment must be a mapping of fields, not None"),
         ("data: {source: x, augment: {scale: [1, 0.5]}}", "data.augment.scale must go from the smaller to the larger"),

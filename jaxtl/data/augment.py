@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from jaxtl.data import colour
+from jaxtl.data.blur import blur, radius_of
 from jaxtl.data.colour import CHANGES, factor_range
+from jaxtl.data.geometry import Move, moved
 from jaxtl.data.images import convert
+from jaxtl.data.policies import LEVELS, POLICIES, changes_of, strength, toned
 from jaxtl.data.preprocess import Preprocess, to_array
 from jaxtl.errors import InputError, nearest
 
 TRIES = 10
+MOST_OPERATIONS = 4
+ERASED_RATIO = (0.3, 3.3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +42,16 @@ class Augment:
         contrast: towards or away from the image's mean grey.
         saturation: towards or away from the image in grey.
         hue: largest turn of the hue, as a part of the circle, to either side.
+        flip_vertical: probability of mirroring up and down, for images that have no up.
+        policy: "randaugment" or "trivialaugment", a few changes of geometry or tone drawn from a list for each image;
+            `jaxtl.data.policies`. None: neither.
+        operations: how many of them RandAugment draws; TrivialAugment draws one.
+        magnitude: how far RandAugment's go, 0 to 30; TrivialAugment draws it.
+        grey: probability of losing all colour.
+        blur: probability of a Gaussian blur.
+        blur_sigma: its (smallest, largest) standard deviation in pixels.
+        erase: probability that a box takes the image's mean colour (Zhong et al., https://arxiv.org/abs/1708.04896).
+        erase_scale: (smallest, largest) share of the area that the box has.
 
     The crop is the Inception crop as torchvision does it (Szegedy et al. 2014, arXiv:1409.4842): ten tries, then the
     largest central crop with an allowed ratio. It is resized with the interpolation that belongs to the weights.
@@ -59,23 +76,41 @@ class Augment:
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
+    flip_vertical: float = 0.0
+    policy: str | None = None
+    operations: int = 2
+    magnitude: float = 9.0
+    grey: float = 0.0
+    blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    erase: float = 0.0
+    erase_scale: tuple[float, float] = (0.02, 0.33)
 
     def __post_init__(self) -> None:
-        for name in ("scale", "ratio", "zoom"):
+        for name in ("scale", "ratio", "zoom", "blur_sigma", "erase_scale"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(value))
         if problems := list(self._problems()):
             raise InputError("augmentation that cannot be done: " + "; ".join(problems))
 
     def _problems(self):
-        if self.scale is not None and not (len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1):
-            yield f"scale must be (smallest, largest) above 0 and at most 1, not {self.scale}"
-        for name in ("ratio", "zoom"):
+        for name in ("scale", "erase_scale"):
+            value = getattr(self, name)
+            if value is not None and not (len(value) == 2 and 0 < value[0] <= value[1] <= 1):
+                yield f"{name} must be (smallest, largest) above 0 and at most 1, not {value}"
+        for name in ("ratio", "zoom", "blur_sigma"):
             value = getattr(self, name)
             if not (len(value) == 2 and 0 < value[0] <= value[1]):
                 yield f"{name} must be (smallest, largest) above 0, not {value}"
-        if not 0 <= self.flip <= 1:
-            yield f"flip must be a probability, not {self.flip}"
+        for name in ("flip", "flip_vertical", "grey", "blur", "erase"):
+            if not 0 <= getattr(self, name) <= 1:
+                yield f"{name} must be a probability, not {getattr(self, name)}"
+        if self.policy is not None and self.policy not in POLICIES:
+            yield f"policy '{self.policy}' is none of {', '.join(POLICIES)}{nearest(str(self.policy), POLICIES)}"
+        if not 1 <= self.operations <= MOST_OPERATIONS:
+            yield f"operations must be 1 to {MOST_OPERATIONS}, not {self.operations}"
+        if not 0 <= self.magnitude <= LEVELS - 1:
+            yield f"magnitude must be between 0 and {LEVELS - 1}, not {self.magnitude}"
         if not 0 <= self.rotate <= 180:
             yield f"rotate must be between 0 and 180 degrees, not {self.rotate}"
         if not 0 <= self.shear < 90:
@@ -91,7 +126,13 @@ class Augment:
     @property
     def is_random(self) -> bool:
         """False when nothing is changed, so that the pixels are those of the evaluation preprocessing."""
-        return self.scale is not None or self.flip > 0 or self.is_affine or bool(self.jitter)
+        chances = (self.flip, self.flip_vertical, self.grey, self.blur, self.erase)
+        return self.scale is not None or any(chances) or self.is_affine or bool(self.jitter or self.policy)
+
+    @property
+    def drawn_changes(self) -> int:
+        """How many changes a policy draws for an image."""
+        return self.operations if self.policy == "randaugment" else 1
 
     @property
     def is_affine(self) -> bool:
@@ -117,11 +158,21 @@ class Augment:
     def after_crop(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The changes that follow the crop: uint8 (height, width, channels) in and out."""
         if self.is_affine:
-            pixels = self._affine(pixels, rng)
+            pixels = moved(pixels, self._drawn_move(rng))
         if self.flip and rng.random() < self.flip:
             pixels = pixels[:, ::-1]
+        if self.flip_vertical and rng.random() < self.flip_vertical:
+            pixels = pixels[::-1]
+        if self.policy is not None:
+            pixels = self._by_policy(pixels, self.policy, rng)
         if self.jitter:
             pixels = self._coloured(pixels, rng)
+        if self.grey and rng.random() < self.grey:
+            pixels = colour.grey(np, pixels.astype(np.float32)).astype(np.uint8)
+        if self.blur and rng.random() < self.blur:
+            pixels = self._blurred(pixels, rng)
+        if self.erase and rng.random() < self.erase:
+            pixels = self._erased(pixels, rng)
         return np.ascontiguousarray(pixels)
 
     def _coloured(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -130,31 +181,48 @@ class Augment:
             changed = CHANGES[name](np, changed, np.float32(rng.uniform(*factor_range(name, self.jitter[name]))))
         return changed.astype(np.uint8)
 
-    def _affine(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Rotation, shear, zoom and shift around the centre; what they uncover takes the rim's median colour."""
-        height, width, channels = pixels.shape
-        angle, lean = np.radians(rng.uniform((-self.rotate, -self.shear), (self.rotate, self.shear)))
+    def _drawn_move(self, rng: np.random.Generator) -> Move:
+        angle, lean = rng.uniform((-self.rotate, -self.shear), (self.rotate, self.shear))
         zoom = rng.uniform(*self.zoom)
-        shift = rng.uniform(-self.translate, self.translate, size=2) * (width, height)
-        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-        back = np.linalg.inv(zoom * turn @ np.array([[1.0, math.tan(lean)], [0.0, 1.0]]))  # PIL maps output to input
-        centre = np.array([width / 2, height / 2])
-        origin = centre - back @ (centre + shift)
-        rim = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-        fill = tuple(int(value) for value in np.median(rim, axis=0))
-        image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels).transform(
-            (width, height),
-            Image.Transform.AFFINE,
-            (*back[0], origin[0], *back[1], origin[1]),
-            resample=Image.Resampling.BILINEAR,
-            fillcolor=fill if channels > 1 else fill[0],
-        )
-        return to_array(image)
+        shift_x, shift_y = rng.uniform(-self.translate, self.translate, size=2)
+        slope = math.tan(math.radians(lean))
+        return Move(rotate=angle, shear_x=slope, zoom=zoom, shift_x=shift_x, shift_y=shift_y)
+
+    def _by_policy(self, pixels: np.ndarray, policy: str, rng: np.random.Generator) -> np.ndarray:
+        changes = changes_of(policy)
+        for _ in range(self.drawn_changes):
+            change = changes[int(rng.integers(len(changes)))]
+            level = self.magnitude if policy == "randaugment" else int(rng.integers(LEVELS))
+            amount = np.float32(strength(change, level, bool(rng.integers(2))))
+            if change.kind == "move":
+                pixels = moved(pixels, Move(**{change.name: amount}))
+            else:
+                pixels = toned(np, pixels.astype(np.float32), change.name, amount).astype(np.uint8)
+        return pixels
+
+    def _blurred(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        radius = radius_of(self.blur_sigma[1], pixels.shape[:2])
+        sigma = np.float32(rng.uniform(*self.blur_sigma))
+        return blur(np, pixels.astype(np.float32), sigma, radius).astype(np.uint8)
+
+    def _erased(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        height, width = pixels.shape[:2]
+        left, top, right, bottom = crop_box((width, height), self.erase_scale, ERASED_RATIO, rng)
+        pixels = pixels.copy()
+        pixels[top:bottom, left:right] = mean_colour(np, pixels)
+        return pixels
+
+
+def mean_colour(xp: Any, pixels: Any) -> Any:
+    """The mean of each channel, a whole number cut off: int32 (channels,)."""
+    return xp.sum(pixels.astype(xp.int32), axis=(0, 1)) // (pixels.shape[0] * pixels.shape[1])
 
 
 PRESETS = {
     "none": Augment(scale=None, flip=0.0),
     "light": Augment(),
+    "medium": Augment(scale=(0.25, 1.0), brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05),
+    "strong": Augment(scale=(0.2, 1.0), policy="trivialaugment", erase=0.25),
     "glyph": Augment(scale=None, flip=0.0, rotate=10.0, shear=10.0, zoom=(0.9, 1.1), translate=0.1),
 }
 
@@ -162,8 +230,9 @@ PRESETS = {
 def preset(augment: str | Augment) -> Augment:
     """The augmentation of that name; an `Augment` is given back as it is.
 
-    ``none``: the evaluation preprocessing. ``light``: random-resized crop and left-right flip, for photographs.
-    ``glyph``: small rotations, shears, zooms and shifts without a flip, for digits and letters.
+    ``none``: the evaluation preprocessing. For photographs: ``light``, a random-resized crop and a left-right flip;
+    ``medium``, more of the crop, and changes of colour; ``strong``, more still, TrivialAugment and erased boxes, for
+    many epochs. ``glyph``: small rotations, shears, zooms and shifts without a flip, for digits and letters.
 
     >>> preset("glyph").flip
     0.0

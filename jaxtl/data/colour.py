@@ -19,7 +19,7 @@ def brightness(xp: Any, pixels: Any, factor: Any) -> Any:
     >>> brightness(np, np.full((1, 1, 3), 100.0, np.float32), 1.5)[0, 0, 0].item()
     150.0
     """
-    return _whole(xp, pixels * factor)
+    return whole(xp, pixels * factor)
 
 
 def contrast(xp: Any, pixels: Any, factor: Any) -> Any:
@@ -27,12 +27,12 @@ def contrast(xp: Any, pixels: Any, factor: Any) -> Any:
     height, width = pixels.shape[:2]
     # whole numbers, so that the sum does not depend on the order of its terms
     mean = xp.sum(_grey(xp, pixels).astype(xp.int32)).astype(xp.float32) / (height * width)
-    return _blend(xp, pixels, mean, factor)
+    return blend(xp, pixels, mean, factor)
 
 
 def saturation(xp: Any, pixels: Any, factor: Any) -> Any:
     """Blends with the image in grey: 0 is grey, 1 the image. Images of one channel stay as they are."""
-    return pixels if pixels.shape[-1] == 1 else _blend(xp, pixels, _grey(xp, pixels), factor)
+    return pixels if pixels.shape[-1] == 1 else blend(xp, pixels, _grey(xp, pixels), factor)
 
 
 def hue(xp: Any, pixels: Any, turn: Any) -> Any:
@@ -56,7 +56,7 @@ def hue(xp: Any, pixels: Any, turn: Any) -> Any:
     # the inverse for all three channels: Smith 1978, in the form without cases
     turned = [(sixth + 6 * turn + step) % 6 for step in (5, 3, 1)]
     parts = [xp.clip(xp.minimum(angle, 4 - angle), 0, 1) for angle in turned]
-    return _whole(xp, xp.stack([value - spread * part for part in parts], axis=-1))
+    return whole(xp, xp.stack([value - spread * part for part in parts], axis=-1))
 
 
 CHANGES = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
@@ -78,9 +78,16 @@ def _grey(xp: Any, pixels: Any) -> Any:
     return xp.floor(luma)[..., None]
 
 
-def _blend(xp: Any, pixels: Any, other: Any, factor: Any) -> Any:
-    return _whole(xp, factor * pixels + (1 - factor) * other)
+def grey(xp: Any, pixels: Any) -> Any:
+    """The image in grey, with as many channels."""
+    return xp.broadcast_to(_grey(xp, pixels), pixels.shape)
 
 
-def _whole(xp: Any, pixels: Any) -> Any:
+def blend(xp: Any, pixels: Any, other: Any, factor: Any) -> Any:
+    """The factor times the image, and the rest the other one; above 1 it goes on beyond the image."""
+    return whole(xp, factor * pixels + (1 - factor) * other)
+
+
+def whole(xp: Any, pixels: Any) -> Any:
+    """Rounded to whole numbers from 0 to 255."""
     return xp.clip(xp.floor(pixels + 0.5), 0, 255).astype(xp.float32)

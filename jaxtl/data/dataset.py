@@ -15,7 +15,6 @@ import numpy as np
 
 from jaxtl.data import sources
 from jaxtl.data.augment import Augment
-from jaxtl.data.colour import CHANGES
 from jaxtl.data.memory import Memory
 from jaxtl.data.pipeline import Batch, Example, epoch_order, ordered_batches
 from jaxtl.data.preprocess import Preprocess
@@ -200,10 +199,8 @@ class Data:
         seed and batch size see the same batches. Where images are kept counts when it changes their pixels.
         """
         digest = hashlib.sha256()
-        augment = asdict(self.augment)
-        for name in CHANGES.keys() - self.augment.jitter.keys():
-            del augment[name]
-        settings = {"classes": self.classes, "preprocess": self.preprocess.to_dict(), "augment": augment}
+        preprocess = self.preprocess.to_dict()
+        settings = {"classes": self.classes, "preprocess": preprocess, "augment": asdict(self.augment)}
         if self._training.changed_by_storage:
             settings["storage"] = self.storage.kind
         if self.train_preprocess != self.preprocess:

@@ -7,8 +7,11 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
-from jaxtl.data.augment import TRIES, Augment
-from jaxtl.data.colour import CHANGES, factor_range
+from jaxtl.data.augment import ERASED_RATIO, MOST_OPERATIONS, TRIES, Augment, mean_colour
+from jaxtl.data.blur import blur, radius_of
+from jaxtl.data.colour import CHANGES, factor_range, grey
+from jaxtl.data.geometry import Move
+from jaxtl.data.policies import LEVELS, Change, changes_of, strength, toned
 from jaxtl.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,6 +21,9 @@ _TOGETHER = 64  # images changed at the same time: bounds the float copies of la
 # each kind of change has draws of its own, whatever others there are
 _CROP, _AFFINE, _FLIP, _COLOUR = slice(0, 40), slice(40, 45), 45, slice(46, 51)
 _DRAWS = 51
+_FLIP_VERTICAL, _GREY, _BLUR, _SIGMA, _ERASE = range(5)
+_ERASED_BOX, _POLICY = slice(5, 5 + 4 * TRIES), slice(5 + 4 * TRIES, 5 + 4 * TRIES + 3 * MOST_OPERATIONS)
+_MORE_DRAWS = _POLICY.stop
 
 
 def augmented(
@@ -84,7 +90,11 @@ def example_keys(seed: jax.Array | int, high: jax.Array, low: jax.Array, kind: i
 
 
 def random_box(
-    draws: jax.Array, height: jax.Array, width: jax.Array, scale: tuple[float, float], ratio: tuple[float, float]
+    draws: jax.Array,
+    height: jax.Array | int,
+    width: jax.Array | int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """`jaxtl.data.augment.crop_box` on the device: left, top, width and height, int32.
 
@@ -142,11 +152,23 @@ def _one(
         box = random_box(draws[_CROP].reshape(4, TRIES), true_size[0], true_size[1], augment.scale, augment.ratio)
         pixels = resized(pixels, box, size, interpolation)
     if augment.is_affine:
-        pixels = _moved(pixels.astype(jnp.float32), draws[_AFFINE], augment)
+        pixels = moved(pixels.astype(jnp.float32), _drawn_move(draws[_AFFINE], augment))
     if augment.flip:
         pixels = jnp.where(draws[_FLIP] < augment.flip, pixels[:, ::-1], pixels)
+    more = jax.random.uniform(jax.random.fold_in(key, 1), (_MORE_DRAWS,))
+    if augment.flip_vertical:
+        pixels = jnp.where(more[_FLIP_VERTICAL] < augment.flip_vertical, pixels[::-1], pixels)
+    pixels = pixels.astype(jnp.float32)
+    if augment.policy is not None:
+        pixels = _by_policy(pixels, more[_POLICY].reshape(-1, 3), augment, augment.policy)
     if augment.jitter:
-        pixels = _coloured(pixels.astype(jnp.float32), draws[_COLOUR], augment.jitter)
+        pixels = _coloured(pixels, draws[_COLOUR], augment.jitter)
+    if augment.grey:
+        pixels = jnp.where(more[_GREY] < augment.grey, grey(jnp, pixels), pixels)
+    if augment.blur:
+        pixels = jnp.where(more[_BLUR] < augment.blur, _blurred(pixels, more[_SIGMA], augment), pixels)
+    if augment.erase:
+        pixels = jnp.where(more[_ERASE] < augment.erase, _erased(pixels, more[_ERASED_BOX], augment), pixels)
     return pixels.astype(jnp.uint8)
 
 
@@ -169,21 +191,28 @@ def _coloured(pixels: jax.Array, draws: jax.Array, amounts: dict[str, float]) ->
     return pixels
 
 
-def _moved(pixels: jax.Array, draws: jax.Array, augment: Augment) -> jax.Array:
-    """Rotation, shear, zoom and shift around the centre; what they uncover takes the rim's median colour."""
+def _drawn_move(draws: jax.Array, augment: Augment) -> Move:
+    import jax.numpy as jnp
+
+    both = 2 * draws - 1
+    return Move(
+        rotate=both[0] * augment.rotate,
+        shear_x=jnp.tan(jnp.radians(both[1] * augment.shear)),
+        zoom=augment.zoom[0] + draws[2] * (augment.zoom[1] - augment.zoom[0]),
+        shift_x=both[3] * augment.translate,
+        shift_y=both[4] * augment.translate,
+    )
+
+
+def moved(pixels: jax.Array, move: Move) -> jax.Array:
+    """`jaxtl.data.geometry.moved` on the device, of float32 pixels."""
     import jax.numpy as jnp
 
     height, width, _ = pixels.shape
-    draws = 2 * draws - 1
-    angle, lean = jnp.radians(draws[0] * augment.rotate), jnp.radians(draws[1] * augment.shear)
-    zoom = augment.zoom[0] + (draws[2] + 1) / 2 * (augment.zoom[1] - augment.zoom[0])
-    shift_x, shift_y = draws[3] * augment.translate * width, draws[4] * augment.translate * height
-
-    # the inverse of zoom * turn @ [[1, tan(lean)], [0, 1]] maps the output to the input
-    cosine, sine, slope = jnp.cos(angle) / zoom, jnp.sin(angle) / zoom, jnp.tan(lean)
-    back = ((cosine + slope * sine, sine - slope * cosine), (-sine, cosine))
+    back = move.back(jnp)
     y, x = jnp.mgrid[:height, :width]
-    x, y = x + 0.5 - width / 2 - shift_x, y + 0.5 - height / 2 - shift_y
+    x = x + 0.5 - width / 2 - move.shift_x * width
+    y = y + 0.5 - height / 2 - move.shift_y * height
     source_x = back[0][0] * x + back[0][1] * y + width / 2
     source_y = back[1][0] * x + back[1][1] * y + height / 2
     inside = (source_x >= 0) & (source_x < width) & (source_y >= 0) & (source_y < height)
@@ -191,6 +220,40 @@ def _moved(pixels: jax.Array, draws: jax.Array, augment: Augment) -> jax.Array:
     rim = jnp.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     fill = jnp.floor(jnp.median(rim, axis=0))
     return jnp.where(inside[:, :, None], _between(pixels, source_x - 0.5, source_y - 0.5), fill)
+
+
+def _by_policy(pixels: jax.Array, draws: jax.Array, augment: Augment, policy: str) -> jax.Array:
+    """Some of a policy's changes; draws (operations, 3), uniform in [0, 1): which, how far and to which side."""
+    import jax
+    import jax.numpy as jnp
+
+    def change(one: Change, level: jax.Array, positive: jax.Array, pixels: jax.Array) -> jax.Array:
+        amount = strength(one, level, positive)
+        return moved(pixels, Move(**{one.name: amount})) if one.kind == "move" else toned(jnp, pixels, one.name, amount)
+
+    changes = [functools.partial(change, one) for one in changes_of(policy)]
+    for which, far, side in draws[: augment.drawn_changes]:
+        level = augment.magnitude if policy == "randaugment" else jnp.floor(far * LEVELS)
+        place = (which * len(changes)).astype(jnp.int32)
+        pixels = jax.lax.switch(place, changes, jnp.float32(level), side < 0.5, pixels)
+    return pixels
+
+
+def _blurred(pixels: jax.Array, draw: jax.Array, augment: Augment) -> jax.Array:
+    import jax.numpy as jnp
+
+    low, high = augment.blur_sigma
+    return blur(jnp, pixels, low + draw * (high - low), radius_of(high, (pixels.shape[0], pixels.shape[1])))
+
+
+def _erased(pixels: jax.Array, draws: jax.Array, augment: Augment) -> jax.Array:
+    import jax.numpy as jnp
+
+    height, width, _ = pixels.shape
+    left, top, wide, high = random_box(draws.reshape(4, TRIES), height, width, augment.erase_scale, ERASED_RATIO)
+    y, x = jnp.mgrid[:height, :width]
+    inside = (x >= left) & (x < left + wide) & (y >= top) & (y < top + high)
+    return jnp.where(inside[:, :, None], mean_colour(jnp, pixels), pixels)
 
 
 def _between(pixels: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:

@@ -37,8 +37,9 @@ def open_data(
         model: a jaxtl `Model`, or the `Preprocess` of its weights.
         val_fraction: the part of each class that is held out where the data has no validation folder of its own.
         seed: of that split, and of which training images are taken.
-        augment: ``none``, ``light`` (random-resized crop and flip), ``glyph`` (small affine changes without a flip),
-            an `Augment`, or ``auto``: light for folders, glyph for digits.
+        augment: ``none``, ``light`` (random-resized crop and flip), ``medium`` (colours too), ``strong``
+            (TrivialAugment, erased boxes), ``glyph`` (small affine changes without a flip), an `Augment`, or ``auto``:
+            light for folders, glyph for digits.
         train_samples: take that many training images in all, every class keeping its share.
         samples_per_class: take that many training images of every class.
         train_size: pixels of the training images, one number or (height, width), where they are to differ from

@@ -63,6 +63,24 @@ class Augment(Section):
     """Largest change of the factor 1, towards or away from the image in grey."""
     hue: Annotated[Number, Field(ge=0, le=0.5)] = 0.0
     """Largest turn, as a part of the circle, to either side."""
+    flip_vertical: Fraction = 0.0
+    """Probability of mirroring up and down, for images that have no up."""
+    policy: Literal["randaugment", "trivialaugment"] | None = None
+    """A few changes of geometry or tone, drawn for each image from a list; null: none."""
+    operations: Annotated[int, Field(ge=1, le=4)] = 2
+    """How many of them RandAugment draws; TrivialAugment draws one."""
+    magnitude: Annotated[Number, Field(ge=0, le=30)] = 9.0
+    """How far RandAugment's go; TrivialAugment draws it."""
+    grey: Fraction = 0.0
+    """Probability of losing all colour."""
+    blur: Fraction = 0.0
+    """Probability of a Gaussian blur."""
+    blur_sigma: Range = (0.1, 2.0)
+    """Its standard deviation in pixels: smallest and largest."""
+    erase: Fraction = 0.0
+    """Probability that a box takes the image's mean colour (Zhong 2017)."""
+    erase_scale: Annotated[Range, AfterValidator(_at_most_one)] = (0.02, 0.33)
+    """The box's area as a part of the image: smallest and largest."""
 
 
 class DataSection(Section):
@@ -75,10 +93,12 @@ class DataSection(Section):
     crop_pct: Annotated[Number, Field(gt=0, le=2)] | None = None
     """Part of the resized image that evaluation's centre crop keeps; null: what belongs to the weights."""
     augment: Annotated[
-        Annotated[Literal["auto", "none", "light", "glyph"], Tag("preset")] | Annotated[Augment, Tag("ranges")],
+        Annotated[Literal["auto", "none", "light", "medium", "strong", "glyph"], Tag("preset")]
+        | Annotated[Augment, Tag("ranges")],
         Discriminator(_augment_kind),
     ] = "auto"
-    """The word "auto" (what suits the source), "none", "light" (crops, flips) or "glyph" (no flips), or the ranges."""
+    """The word "auto" (what suits the source), "none", "light" (crops, flips), "medium" (colours too), "strong"
+    (TrivialAugment, erased boxes) or "glyph" (no flips), or the ranges."""
     train_size: Size | None = None
     """Pixels of the training images where they are smaller than validation's (Touvron 2019); null: ``size``."""
     storage: Literal["auto", "device", "disk", "stream"] = "auto"

@@ -13,6 +13,7 @@ from PIL import Image
 from jaxtl.data import device_augment
 from jaxtl.data.augment import PRESETS, Augment, crop_box
 from jaxtl.data.device_augment import augmented, example_keys, random_box
+from jaxtl.data.geometry import moved
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.errors import InputError
 
@@ -153,7 +154,7 @@ def test_affine_changes_are_the_hosts():
     found = np.asarray(run(np.tile(image, (40, 1, 1, 1)), np.tile(np.int32(SIZE), (40, 1)), keys(40), augment, SIZE))
     differing = []
     for drawn, ours in zip(draws(keys(40))[:, 40:45], found, strict=True):
-        theirs = augment._affine(image, _Given(2 * drawn.astype(float) - 1))
+        theirs = moved(image, augment._drawn_move(_Given(2 * drawn.astype(float) - 1)))
         differing.append(np.abs(ours.astype(int) - theirs) > 1)
     assert np.mean(differing) < 0.003  # a pixel on the rim may fall to the other side
 
