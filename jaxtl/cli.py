@@ -58,6 +58,9 @@ ModelName = Annotated[str, typer.Argument(help="A folder saved by jaxtl, or a na
 Weights = Annotated[
     str | None, typer.Option(help="A .safetensors or .pth file or a folder, in place of the name's own.")
 ]
+TestTime = Annotated[
+    str | None, typer.Option(metavar="flip|crops", help="Average the probabilities of variants of each image.")
+]
 
 
 def _print_version(wanted: bool) -> None:
@@ -163,16 +166,18 @@ def eval_(
         float, typer.Option(help="Part held out, where the data has no split; as in training.")
     ] = 0.2,
     seed: Annotated[int, typer.Option(min=0, help="Seed of that split; as in training.")] = 0,
+    tta: TestTime = None,
 ) -> None:
     """Measure a model's accuracy on validation images."""
     network = jaxtl.load(model, weights=weights or "default")
     if size is not None:
         network = network.replace(preprocess=network.preprocess.replace(size=(size, size)))
     images = jaxtl.open_data(data, network.preprocess, val_fraction=val_fraction, seed=seed)
-    measured = jaxtl.evaluate(network, images, batch_size=batch_size, split="val")
+    measured = jaxtl.evaluate(network, images, batch_size=batch_size, split="val", tta=tta)
     correct = round(measured["accuracy"] * measured["count"])
     typer.echo(
-        f"accuracy {_percent(measured['accuracy'])} ({correct} of {measured['count']}), loss {measured['loss']:.4f}"
+        f"accuracy {_percent(measured['accuracy'])} ({correct} of {measured['count']}), loss {measured['loss']:.4f}; "
+        f"balanced accuracy {_percent(measured['balanced_accuracy'])}, macro F1 {measured['macro_f1']:.4f}"
     )
 
 
@@ -182,6 +187,7 @@ def predict(
     images: Annotated[list[str], typer.Argument(help="Image files.")],
     weights: Weights = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3,
+    tta: TestTime = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Name what is on images."""
@@ -189,7 +195,7 @@ def predict(
 
     check_files([Path(image) for image in images])
     network = jaxtl.load(model, weights=weights or "default")
-    found = jaxtl.predict(network, images, top=top)
+    found = jaxtl.predict(network, images, top=top, tta=tta)
     if json:
         from json import dumps
 

@@ -21,9 +21,10 @@ from jaxtl.data.preprocess import Preprocess
 from jaxtl.data.sources import Source, counts
 from jaxtl.data.storage import Storage
 from jaxtl.data.training import TrainingImages
-from jaxtl.errors import InputError
+from jaxtl.errors import InputError, nearest
 
 PREPARED_BYTES = 512 * 2**20  # evaluation pixels kept per split
+SAMPLINGS = ("shuffled", "balanced")
 _CLASSES_SHOWN = 10
 
 
@@ -57,9 +58,11 @@ class Data:
         train_size: pixels of the training images, one number or (height, width); None: as ``preprocess`` says.
         threads: how many batches are prepared at the same time. The batches don't depend on it.
         storage: ``auto``, ``device``, ``disk`` or ``stream``.
+        sampling: ``shuffled``: every training image once an epoch; ``balanced``: all classes equally often, so that
+            images of small classes come several times and some of large ones don't.
 
     Raises:
-        InputError: an unknown storage.
+        InputError: an unknown storage or sampling, or labels that are no classes where sampling is balanced.
 
     >>> from jaxtl.data.open import open_data
     >>> data = open_data("digits", Preprocess(size=8, mean=(0.5,), std=(0.5,), crop_pct=1.0))
@@ -84,6 +87,7 @@ class Data:
         train_size: int | tuple[int, int] | None = None,
         threads: int | None = None,
         storage: str = "auto",
+        sampling: str = "shuffled",
     ) -> None:
         self.name = name
         self.classes = classes
@@ -95,6 +99,7 @@ class Data:
         self.split = split
         self.notes = notes
         self.threads = min(16, os.cpu_count() or 1) if threads is None else threads
+        self.sampling = sampling
         self._unique = uuid.uuid4().hex
         self._prepared = {
             name: Memory(functools.partial(self._prepare, source), lambda pixels: pixels.nbytes, PREPARED_BYTES)
@@ -109,6 +114,7 @@ class Data:
             name=name,
             threads=self.threads,
             storage=storage,
+            balance=self._balance,
         )
 
     @property
@@ -149,7 +155,7 @@ class Data:
 
     def train_order(self, epoch: int, seed: int = 0) -> np.ndarray:
         """Indices of all training images in the order in which an epoch of ``train_batches`` takes them."""
-        return epoch_order(seed, epoch, len(self.train))
+        return epoch_order(seed, epoch, len(self.train), self._balance)
 
     def view_batches(self, batch_size: int, view: int, seed: int = 0) -> Generator[Batch, None, None]:
         """The training images once, in order, each as ``train_batches(views=V)`` shows it in epochs e, e % V == view.
@@ -203,6 +209,8 @@ class Data:
         settings = {"classes": self.classes, "preprocess": preprocess, "augment": asdict(self.augment)}
         if self._training.changed_by_storage:
             settings["storage"] = self.storage.kind
+        if self.sampling != "shuffled":
+            settings["sampling"] = self.sampling
         if self.train_preprocess != self.preprocess:
             settings["train_preprocess"] = self.train_preprocess.to_dict()
         digest.update(json.dumps(settings, sort_keys=True).encode())
@@ -238,6 +246,7 @@ class Data:
             f"{self.name}: {len(self.train)} train + {len(self.val)} val images ({self.split})",
             f"{len(self.classes)} classes: {self._class_counts()}",
             f"{height}x{width}x{self.preprocess.channels} {self.preprocess.interpolation}{self._training_size()}",
+            *(["every class equally often"] if self.sampling == "balanced" else []),
             *self._kept_where(),
             *self.notes,
         ]
@@ -249,6 +258,17 @@ class Data:
         if not self._has_classes():
             return found
         return {**found, "train_by_class": counts(self.train.labels, self.classes)}
+
+    @functools.cached_property
+    def _balance(self) -> np.ndarray | None:
+        if self.sampling not in SAMPLINGS:
+            hint = nearest(str(self.sampling), SAMPLINGS)
+            raise InputError(f"sampling '{self.sampling}' is none of {', '.join(SAMPLINGS)}{hint}")
+        if self.sampling == "shuffled":
+            return None
+        if not self._has_classes():
+            raise InputError(f"balanced sampling needs one class an image, and {self.name} has other labels")
+        return self.train.labels
 
     def _has_classes(self) -> bool:
         return self.train.labels.ndim == 1 and np.issubdtype(self.train.labels.dtype, np.integer)

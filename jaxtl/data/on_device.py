@@ -28,6 +28,7 @@ class DeviceImages:
         size: (height, width) of the batches' images.
         interpolation: of the weights.
         threads: images decoded at the same time.
+        balance: as in `jaxtl.data.pipeline.epoch_order`.
 
     >>> labels = np.arange(6, dtype=np.int32)
     >>> load = lambda i: np.full((9, 8 + i, 1), i, np.uint8)
@@ -47,11 +48,13 @@ class DeviceImages:
         size: tuple[int, int],
         interpolation: str,
         threads: int = 1,
+        balance: np.ndarray | None = None,
     ) -> None:
         import jax
         import jax.numpy as jnp
 
         self._labels = labels
+        self._balance = balance
         height, width = np.max(sizes, axis=0)
         self._sizes = jnp.asarray(sizes, jnp.int32)
         self._answers = jnp.asarray(labels)
@@ -69,7 +72,7 @@ class DeviceImages:
         self, batch_size: int, *, seed: int, start: int = 0, views: int | None = None
     ) -> Generator[Batch, None, None]:
         """As `jaxtl.data.pipeline.shuffled_batches`, in the same order, from other random numbers; JAX arrays."""
-        order = Order(seed, len(self._labels), batch_size, start, views)
+        order = Order(seed, len(self._labels), batch_size, start, views, self._balance)
 
         def make() -> Generator[Batch, None, None]:
             step = start

@@ -28,6 +28,7 @@ def open_data(
     train_size: int | tuple[int, int] | None = None,
     threads: int | None = None,
     storage: str = "auto",
+    sampling: str = "shuffled",
 ) -> Data:
     """Opens labelled images for a network; no image is read yet.
 
@@ -47,6 +48,7 @@ def open_data(
             https://arxiv.org/abs/1906.06423), and fewer pixels train faster. Default: the same.
         threads: how many batches are prepared at the same time; by default one per processor, 16 at most.
         storage: where decoded training images are kept: ``device``, ``disk``, ``stream`` or ``auto``; see `Data`.
+        sampling: ``shuffled``, or ``balanced``: all classes equally often.
 
     Raises:
         InputError: an unknown spec, a folder that cannot be used, settings that cannot be met.
@@ -94,6 +96,7 @@ def open_data(
         notes=notes,
         threads=threads,
         storage=storage,
+        sampling=sampling,
     )
 
 

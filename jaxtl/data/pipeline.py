@@ -24,6 +24,7 @@ def shuffled_batches(
     start: int,
     threads: int,
     views: int | None = None,
+    balance: np.ndarray | None = None,
 ) -> Generator[Batch, None, None]:
     """Endless batches, shuffled anew in every epoch; the last partial batch of an epoch is dropped.
 
@@ -39,10 +40,11 @@ def shuffled_batches(
         start: the batch to begin with, from 0.
         threads: how many batches are made at the same time; 0 makes them when they are asked for.
         views: epoch e gives `load` the generators of view ``e % views``; None: every position has its own.
+        balance: classes of the examples, of which all come equally often; None: every example comes once an epoch.
     """
     import grain
 
-    order = Order(seed, count, batch_size, start, views)
+    order = Order(seed, count, batch_size, start, views, balance)
 
     def load_at(position: int, rng: np.random.Generator) -> Example:
         return load(order(position)[1], rng)
@@ -65,6 +67,7 @@ class Order:
         batch_size: examples per batch; what is left of an epoch is dropped.
         start: the batch that is begun with, from 0.
         views: how many variants an example comes in; None: no fixed number.
+        balance: as in `epoch_order`.
 
     Raises:
         InputError: a seed, start or number of views out of range.
@@ -74,7 +77,15 @@ class Order:
     True
     """
 
-    def __init__(self, seed: int, count: int, batch_size: int, start: int = 0, views: int | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        count: int,
+        batch_size: int,
+        start: int = 0,
+        views: int | None = None,
+        balance: np.ndarray | None = None,
+    ) -> None:
         check_seed(seed)
         if start < 0:
             raise InputError(f"start must be a step of at least 0, not {start}")
@@ -83,7 +94,7 @@ class Order:
         self._batch_size = batch_size
         self._per_epoch = count // batch_size * batch_size
         # Grain's own shuffle takes milliseconds per example for sets of less than a few hundred.
-        self._of = functools.lru_cache(maxsize=3)(lambda epoch: epoch_order(seed, epoch, count))
+        self._of = functools.lru_cache(maxsize=3)(lambda epoch: epoch_order(seed, epoch, count, balance))
 
     def __call__(self, position: int) -> tuple[int, int]:
         """The epoch and the example at a position."""
@@ -96,13 +107,32 @@ class Order:
         return epoch, self._of(epoch)[place : place + self._batch_size]
 
 
-def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+def epoch_order(seed: int, epoch: int, count: int, balance: np.ndarray | None = None) -> np.ndarray:
     """The order of the examples in an epoch, int64 (count,); batches take it from the front.
+
+    With `balance`, the class of each example, int (count,), every class that occurs has the same share of the places,
+    up to one. Examples of small classes then come several times, and of large ones some do not; none comes a second
+    time before all of its class have come.
 
     >>> sorted(epoch_order(0, 3, 4).tolist())
     [0, 1, 2, 3]
+    >>> np.bincount(epoch_order(0, 3, 6, np.array([0, 0, 0, 0, 1, 2]))).tolist()[4:]
+    [2, 2]
     """
-    return np.random.default_rng((seed, epoch)).permutation(count)
+    rng = np.random.default_rng((seed, epoch))
+    if balance is None:
+        return rng.permutation(count)
+    classes = rng.permutation(np.unique(balance))
+    places = [
+        _again_and_again(np.flatnonzero(balance == label), count // len(classes) + (rank < count % len(classes)), rng)
+        for rank, label in enumerate(classes)
+    ]
+    return rng.permutation(np.concatenate(places))
+
+
+def _again_and_again(members: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    rounds = [rng.permutation(members) for _ in range(-(-wanted // len(members)))]
+    return np.concatenate([members[:0], *rounds])[:wanted]
 
 
 def view_rng(seed: int, view: int, index: int) -> np.random.Generator:

@@ -40,6 +40,7 @@ class TrainingImages:
         name: what they are, for people.
         threads: how many images or batches are prepared at the same time.
         storage: ``auto``, ``device``, ``disk`` or ``stream``.
+        balance: as in `jaxtl.data.pipeline.epoch_order`.
 
     Raises:
         InputError: an unknown storage.
@@ -56,8 +57,10 @@ class TrainingImages:
         name: str,
         threads: int,
         storage: str = "auto",
+        balance: np.ndarray | None = None,
     ) -> None:
         check_kind(storage)
+        self._balance = balance
         self._source = source
         self._augment = augment
         self._preprocess = preprocess
@@ -109,7 +112,14 @@ class TrainingImages:
         count = len(self._source)
         return _sent(
             shuffled_batches(
-                self._example, count, batch_size, seed=seed, start=start, threads=self._threads, views=views
+                self._example,
+                count,
+                batch_size,
+                seed=seed,
+                start=start,
+                threads=self._threads,
+                views=views,
+                balance=self._balance,
             )
         )
 
@@ -193,6 +203,7 @@ class TrainingImages:
             self._preprocess.size,
             self._preprocess.interpolation,
             self._threads,
+            self._balance,
         )
 
     def _to_disk(self) -> decoded.DecodedImages:

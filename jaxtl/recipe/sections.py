@@ -103,6 +103,8 @@ class DataSection(Section):
     """Pixels of the training images where they are smaller than validation's (Touvron 2019); null: ``size``."""
     storage: Literal["auto", "device", "disk", "stream"] = "auto"
     """Where decoded training images are kept: the word "auto" (by size), or "device", "disk" or "stream"."""
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
+    """Every training image once an epoch, or all classes equally often."""
     val_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.2
     """Part of the images held out for validation, where the source has no split of its own."""
     train_samples: Annotated[int, Field(gt=0)] | None = None

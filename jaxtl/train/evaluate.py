@@ -12,17 +12,28 @@ from jaxtl.compiled import keep_compiled
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
 from jaxtl.model import Model
+from jaxtl.train.metrics import further_metrics
 from jaxtl.train.state import TrainState
 from jaxtl.train.step import Batch, make_eval_step
 
 
-def evaluate(model: Model, data: Data, batch_size: int = 64, split: str = "val") -> dict[str, Any]:
-    """``{"loss", "accuracy", "correct", "count"}`` over all images of a split, on stored statistics.
+def evaluate(
+    model: Model, data: Data, batch_size: int = 64, split: str = "val", tta: str | None = None
+) -> dict[str, Any]:
+    """``{"loss", "accuracy", "balanced_accuracy", "macro_f1", "correct", "count"}`` over all images of a split.
 
-    The last batch is padded and masked: every image counts once and the result does not depend on the batch size.
+    BatchNorms use stored statistics. The last batch is padded and masked: every image counts once and the result does
+    not depend on the batch size. `jaxtl.train.metrics` says how the metrics are meant.
+
+    Args:
+        model: the network.
+        data: opened with this model.
+        batch_size: images at once.
+        split: "val" or "train".
+        tta: test-time augmentation, "flip" or "crops": the probabilities of variants of each image are averaged.
 
     Raises:
-        InputError: the model's classes or preprocessing are not the data's.
+        InputError: the model's classes or preprocessing are not the data's; a ``tta`` of another name.
 
     >>> import jaxtl
     >>> model = jaxtl.load("cifar_resnet20", weights=None, in_chans=1)
@@ -31,26 +42,32 @@ def evaluate(model: Model, data: Data, batch_size: int = 64, split: str = "val")
     """
     keep_compiled()
     check_fits(model, data)
-    return run_evaluation(_eval_step(model), model, data.eval_batches(batch_size, split=split))
+    return run_evaluation(_eval_step(model, tta), model, data.eval_batches(batch_size, split=split))
 
 
 def run_evaluation(
-    eval_step: Callable[..., Any], state: Model | TrainState, batches: Iterable[Batch]
+    eval_step: Callable[..., Any], state: Model | TrainState, batches: Iterable[Batch], loss: str = "softmax"
 ) -> dict[str, Any]:
-    """The same with an evaluation step and masked batches at hand. Nothing is fetched before the last batch is under
-    way."""
-    found = jax.device_get([eval_step(state, batch) for batch in batches])
+    """The same with an evaluation step for a loss and masked batches at hand. Nothing is fetched before the last batch
+    is under way."""
+    found, labels = jax.device_get(
+        list(zip(*((eval_step(state, batch), (batch["label"], batch["mask"])) for batch in batches), strict=True))
+    )
     count = sum(int(metrics["count"]) for metrics in found)
-    loss = float(np.sum([float(metrics["loss"]) * int(metrics["count"]) for metrics in found]) / count)
+    mean_loss = float(np.sum([float(metrics["loss"]) * int(metrics["count"]) for metrics in found]) / count)
+    known = np.concatenate([label[mask] for label, mask in labels])
+    answers = np.concatenate([metrics["answers"][mask] for metrics, (_, mask) in zip(found, labels, strict=True)])
+    more = further_metrics(loss, known, answers)
     if "accuracy" not in found[0]:
-        return {"loss": loss, "count": count}
+        return {"loss": mean_loss, **more, "count": count}
     correct = sum(metrics["correct"].item() for metrics in found)
     correct = round(correct) if float(correct).is_integer() else correct
-    return {"loss": loss, "accuracy": correct / count, "correct": correct, "count": count}
+    return {"loss": mean_loss, "accuracy": correct / count, **more, "correct": correct, "count": count}
 
 
-def _eval_step(model: Model) -> Any:
-    return model.graph.remember(("eval_step", model.preprocess), lambda: make_eval_step(model))
+def _eval_step(model: Model, tta: str | None) -> Any:
+    key = ("eval_step", model.preprocess, tta)
+    return model.graph.remember(key, lambda: make_eval_step(model, tta=tta))
 
 
 def check_fits(model: Model, data: Data) -> None:

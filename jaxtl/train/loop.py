@@ -192,8 +192,8 @@ class Loop:
         batches = (
             self._data.eval_batches(self._recipe.eval_batch_size) if self._inputs is None else self._inputs.validation()
         )
-        found = run_evaluation(self._eval_step(after), self.state, batches)
-        return {f"val_{name}": found[name] for name in ("loss", "accuracy") if name in found}
+        found = run_evaluation(self._eval_step(after), self.state, batches, self._recipe.loss.name)
+        return {f"val_{name}": value for name, value in found.items() if name not in ("correct", "count")}
 
     def _eval_step(self, after: str | None) -> Any:
         model, recipe = self._model, self._recipe

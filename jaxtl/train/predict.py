@@ -14,6 +14,7 @@ from jaxtl.data.images import read_image
 from jaxtl.data.preprocess import normalise
 from jaxtl.errors import InputError
 from jaxtl.model import Model
+from jaxtl.train.test_time import averaged, variants
 
 
 def predict(
@@ -22,14 +23,17 @@ def predict(
     *,
     top: int = 3,
     batch_size: int = 32,
+    tta: str | None = None,
 ) -> list[dict[str, Any]]:
     """The most probable classes of image files, one dict a file and in its order.
 
     Each dict: ``"path"``; ``"label"`` and ``"probability"`` of the best class; ``"top"``, a list of (label,
-    probability) of the ``top`` best. Classes without names are called by their numbers.
+    probability) of the ``top`` best. Classes without names are called by their numbers. With ``tta``, "flip" or
+    "crops", the probabilities are averaged over variants of each image; `jaxtl.train.test_time` says which.
 
     Raises:
-        InputError: files that are missing or no images (all of them are listed), or a model without a head.
+        InputError: files that are missing or no images (all of them are listed), a model without a head, or a ``tta``
+            of another name.
 
     >>> import jaxtl, tempfile
     >>> from PIL import Image
@@ -53,7 +57,8 @@ def predict(
         if problems:
             continue
         padded = np.pad(pixels, ((0, min(batch_size, len(paths)) - len(part)), (0, 0), (0, 0), (0, 0)))
-        logits = model(normalise(padded, model.preprocess.mean, model.preprocess.std))
+        ready = normalise(padded, model.preprocess.mean, model.preprocess.std)
+        logits = averaged([model(variant) for variant in variants(ready, tta)], "softmax")
         probabilities = np.asarray(jax.nn.softmax(logits))[: len(part)]
         for path, row in zip(part, probabilities, strict=True):
             best = [(classes[i], float(row[i])) for i in np.argsort(-row)[:top]]

@@ -63,6 +63,7 @@ def prepare(recipe: Recipe) -> Prepared:
         train_samples=images.train_samples,
         train_size=images.train_size,
         storage=images.storage,
+        sampling=images.sampling,
     )
     say(data.describe())
     expanded = expand(recipe, model.graph)

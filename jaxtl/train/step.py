@@ -20,6 +20,7 @@ from jaxtl.recipe.training import BatchNormPolicy, Precision, Softmax
 from jaxtl.train.losses import PerImage, Task, make_task
 from jaxtl.train.mixing import mix
 from jaxtl.train.state import TrainState
+from jaxtl.train.test_time import averaged, variants
 from jaxtl.trees import Tree, combine
 
 Batch = Mapping[str, Any]
@@ -221,13 +222,23 @@ def _averaged(state: TrainState, params: Tree, stats: Tree, ema: float | None) -
 
 
 def make_eval_step(
-    model: Model, *, loss: PerImage | Task | None = None, precision: Precision = "f32", after: str | None = None
+    model: Model,
+    *,
+    loss: PerImage | Task | None = None,
+    precision: Precision = "f32",
+    after: str | None = None,
+    tta: str | None = None,
 ) -> Callable[[TrainState | Model, Batch], Metrics]:
     """A jitted ``eval_step(state_or_model, batch) -> metrics`` on stored statistics.
 
     The batch is that of the train step; with ``"mask"`` bool (B,) only the images marked True count. The metrics:
-    ``"loss"`` and ``"accuracy"`` as means, ``"correct"`` (the sum behind the accuracy) and ``"count"``. A state with
-    moving averages is evaluated with them. ``precision`` and ``after`` are those of ``make_train_step``.
+    ``"loss"`` and ``"accuracy"`` as means, ``"correct"`` (the sum behind the accuracy), ``"count"``, and ``"answers"``:
+    the likeliest class of every image, int32 (B,), or for the losses ``sigmoid`` and ``mse`` the logits (B, K). A state
+    with moving averages is evaluated with them. ``precision`` and ``after`` are those of ``make_train_step``. ``tta``:
+    "flip" or "crops", the variants of each image whose probabilities are averaged; `jaxtl.train.test_time`.
+
+    Raises:
+        InputError: ``tta`` of another name, or together with ``after``.
 
     >>> import jaxtl, numpy as np
     >>> model = jaxtl.load("cifar_resnet20", weights=None)
@@ -237,20 +248,26 @@ def make_eval_step(
     """
     graph, preprocess = model.graph, model.preprocess
     task = as_task(loss)
+    if tta is not None and after is not None:
+        raise InputError("test-time augmentation changes images, and with after there are none; use one of the two")
 
     def eval_step(state: TrainState | Model, batch: Batch) -> Metrics:
         if isinstance(state, Model):
             params, stats = state.params, state.batch_stats
         else:
             params, stats = state.averaged.all_params, state.averaged.batch_stats
-        logits, _ = graph.apply(params, stats, prepared(batch["image"], preprocess, precision), after=after)
-        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        images = prepared(batch["image"], preprocess, precision)
+        found = [graph.apply(params, stats, variant, after=after)[0] for variant in variants(images, tta)]
+        wide = jnp.promote_types(found[0].dtype, jnp.float32)
+        logits = averaged([one.astype(wide) for one in found], task.name)
         labels = batch["label"]
         mask = batch.get("mask", jnp.ones(labels.shape[:1], bool))
         count = mask.sum()
         correct = jnp.where(mask, task.score(logits, labels), 0).sum()
         total = jnp.where(mask, task.per_image(logits, labels), 0).sum()
-        return {"loss": total / count, task.score_name: correct / count, "correct": correct, "count": count}
+        answers = logits if task.name in ("sigmoid", "mse") else logits.argmax(-1)
+        means = {"loss": total / count, task.score_name: correct / count}
+        return {**means, "correct": correct, "count": count, "answers": answers}
 
     return jax.jit(eval_step)
 
