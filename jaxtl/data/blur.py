@@ -31,7 +31,7 @@ def blur(xp: Any, pixels: Any, sigma: Any, radius: int) -> Any:
     >>> spot = np.zeros((5, 5, 1), np.float32)
     >>> spot[2, 2] = 255
     >>> blur(np, spot, 1.0, 1)[2, :, 0].tolist()
-    [0.0, 31.0, 52.0, 31.0, 0.0]
+    [0.0, 32.0, 52.0, 32.0, 0.0]
     """
     distances = xp.arange(-radius, radius + 1, dtype=xp.float32)
     weights = xp.exp(-0.5 * (distances / sigma) ** 2)

@@ -1,0 +1,58 @@
+"""Commands that look at data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxtl.cli import main
+from jaxtl.cli_data import _caption
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for name in ("a$b_c", "d"):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for index in range(5):
+            pixels = np.random.default_rng(index).integers(0, 256, (20, 30, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{index}.png")
+    return tmp_path / "photos"
+
+
+def test_a_batch_is_drawn_and_another_epoch_is_another_picture(photos, tmp_path, capsys) -> None:
+    drawn = []
+    for epoch in (0, 0, 1):
+        output = tmp_path / "out" / f"{len(drawn)}.png"
+        options = [
+            "--output",
+            str(output),
+            "--size",
+            "16",
+            "--count",
+            "4",
+            "--augment",
+            "strong",
+            "--epoch",
+            str(epoch),
+        ]
+        assert main(["show-batch", f"folder:{photos}", *options]) == 0
+        drawn.append(np.asarray(Image.open(output)))
+    assert capsys.readouterr().out.startswith("4 images: ")
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    below_the_title = [image[80:] for image in drawn]
+    assert (below_the_title[0] != below_the_title[2]).any()
+
+
+def test_bad_data_is_one_sentence(tmp_path, capsys) -> None:
+    assert main(["show-batch", f"folder:{tmp_path}/nowhere"]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_captions() -> None:
+    classes = ("cat", "dog")
+    assert _caption(np.int32(1), classes) == "dog"
+    assert [_caption(np.float32(label), classes) for label in ([1, 1], [0, 0])] == ["cat, dog", "none"]
+    assert _caption(np.float32([0.25, 3]), classes) == "cat 0.25, dog 3"
