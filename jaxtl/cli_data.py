@@ -25,7 +25,7 @@ def show_batch(
     import jaxtl
     from jaxtl.report.contact_sheet import contact_sheet
 
-    images = jaxtl.open_data(data, jaxtl.Preprocess(size=size), augment=augment, seed=seed)
+    images = jaxtl.open_data(data, jaxtl.Preprocess(size=(size, size)), augment=augment, seed=seed)
     with closing(images.train_batches(count, seed, epoch * images.steps_per_epoch(count))) as batches:
         batch = next(batches)
     captions = [_caption(label, images.classes) for label in np.asarray(batch["label"])]

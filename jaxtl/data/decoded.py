@@ -1,8 +1,10 @@
-"""Decoded images on disk: written once, whole or not at all, and read through a memory map."""
+"""Decoded images on disk: written once, whole or not at all."""
 
 from __future__ import annotations
 
 import json
+import os
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +21,8 @@ _TOGETHER = 64  # images decoded before they are written
 class DecodedImages:
     """Images of a folder that `write` made: ``images[i]`` is uint8 (height, width, channels), read only.
 
+    They are read one by one: the pages of a memory map would count as the process's own memory. Threads may share it.
+
     Args:
         folder: holds ``about.json``, ``pixels.bin`` and ``places.npy``.
     """
@@ -26,16 +30,19 @@ class DecodedImages:
     def __init__(self, folder: Path) -> None:
         self.about: dict[str, Any] = json.loads((folder / "about.json").read_text())
         self._places = np.load(folder / "places.npy")
-        self._pixels = np.memmap(folder / "pixels.bin", np.uint8, mode="r")
-        if len(self._pixels) != self.about["bytes"]:
+        self._file = (folder / "pixels.bin").open("rb", buffering=0)
+        if os.fstat(self._file.fileno()).st_size != self.about["bytes"]:
+            self._file.close()
             raise ValueError(f"{folder} is not whole")
+        weakref.finalize(self, self._file.close)
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, index: int) -> np.ndarray:
         start, height, width, channels = self._places[index]
-        return self._pixels[start : start + height * width * channels].reshape(height, width, channels)
+        pixels = os.pread(self._file.fileno(), height * width * channels, start)
+        return np.frombuffer(pixels, np.uint8).reshape(height, width, channels)
 
 
 def read(key: str) -> DecodedImages | None:
