@@ -181,9 +181,10 @@ def _mapped(file: Path) -> np.ndarray:
 
 
 def _unreadable(file: Path, error: Exception) -> str:
-    if "allow_pickle" in str(error):
+    if "Object arrays" in str(error):
         return f"{file} holds Python objects, which are not loaded: save arrays of numbers or text"
-    return f"{file} cannot be read: {error}"
+    reason = "it is no file of NumPy's" if "allow_pickle" in str(error) else str(error)
+    return f"{file} cannot be read: {reason}"
 
 
 def _written(*files: Path) -> str:

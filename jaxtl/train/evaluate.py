@@ -22,7 +22,7 @@ def evaluate(model: Model, data: Data, batch_size: int = 64, split: str = "val")
     The last batch is padded and masked: every image counts once and the result does not depend on the batch size.
 
     Raises:
-        InputError: the model's classes or preprocessing are not the data's.
+        InputError: the model's classes or preprocessing are not the data's, or labels are not one class an image.
 
     >>> import jaxtl
     >>> model = jaxtl.load("cifar_resnet20", weights=None, in_chans=1)
@@ -31,6 +31,11 @@ def evaluate(model: Model, data: Data, batch_size: int = 64, split: str = "val")
     """
     keep_compiled()
     check_fits(model, data)
+    if data.task not in (None, "class"):
+        raise InputError(
+            f"{data.name}: accuracy is for one class an image, and its labels are for {data.task}; for these "
+            "take the loss of the run, or make_eval_step with the loss"
+        )
     return run_evaluation(_eval_step(model), model, data.eval_batches(batch_size, split=split))
 
 
