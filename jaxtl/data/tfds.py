@@ -21,6 +21,7 @@ from jaxtl.errors import InputError, nearest
 
 _INFO = "dataset_info.json"
 _AT_ONCE = 256  # records
+_PASSES_KEPT = 4
 
 
 def open_source(path: str, channels: int, options: Options) -> Opened:
@@ -146,7 +147,8 @@ def _passed(
             digests.append(hashlib.blake2b(record[image], digest_size=8).hexdigest())
             for field in fields:
                 values[field].append(record[field])
-    _kept.clear()
+    if len(_kept) >= _PASSES_KEPT:
+        _kept.pop(next(iter(_kept)))
     _kept[key] = values, digests
     return values, digests
 
@@ -160,7 +162,9 @@ def _data_source(builder: Any, split: str, image: str, place: str) -> Any:
         raise InputError(_wrong_format(place, builder)) from None
     except (ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{place}: no split '{split}' ({reason}); there are {shown(builder.info.splits)}") from None
+        raise InputError(
+            f"{place}: '{split}' cannot be read ({reason}); there are {shown(builder.info.splits)}"
+        ) from None
 
 
 def _wrong_format(place: str, builder: Any) -> str:
