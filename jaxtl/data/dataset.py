@@ -203,8 +203,9 @@ class Data:
     def fingerprint(self) -> str:
         """16 hex digits that change with the images, their split and labels, the preprocessing or the augmentation.
 
-        Of image files the names and the sizes in bytes count, of digits the pixels. Two runs with the same fingerprint,
-        seed and batch size see the same batches. Where images are kept counts when it changes their pixels.
+        Of image files and shards the names and the sizes in bytes count, of arrays, records and objects the bytes. Two
+        runs with the same fingerprint, seed and batch size see the same batches. Where images are kept counts when it
+        changes their pixels.
         """
         digest = hashlib.sha256()
         augment = asdict(self.augment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable
 
@@ -19,7 +20,7 @@ class EncodedSource:
         names: one unique name an image.
         labels: int32 (N,) or float32 (N, K).
         channels: 3 reads RGB images, 1 greyscale ones.
-        identity: from an index to what changes when the image changes; None: name and length of the bytes.
+        identity: from an index to what changes when the image changes; None: its name and a digest of the bytes.
         stamp: from an index to where the bytes lie and when that was written, or None where it is not known.
 
     >>> file = io.BytesIO()
@@ -55,7 +56,7 @@ class EncodedSource:
     def identity(self, index: int) -> str:
         if self._identity is not None:
             return self._identity(index)
-        return f"{self.names[index]}\t{len(self._read(index))}"
+        return f"{self.names[index]}\t{hashlib.sha256(self._read(index)).hexdigest()}"
 
     def stamp(self, index: int) -> str | None:
         return self._stamp(index)

@@ -43,7 +43,7 @@ def split_groups(
     if not len(free) or len(names) < 2:
         raise InputError(
             f"cannot split into train and val by group: of the {len(names)} groups none can be held out without "
-            "a class losing all its images; add groups, or give no group_column"
+            "a class losing all its images; add groups, or give no group_column (a column called 'group' counts as one)"
         )
     targets = np.outer([1 - val_fraction, val_fraction], counts.sum(0))
     part = _assigned(names, counts, targets, seed, np.where(bound, 0, -1))

@@ -31,6 +31,8 @@ class Options:
         for name in ("label_column", "value_range"):
             if isinstance(value := getattr(self, name), list):
                 object.__setattr__(self, name, tuple(value))
+        if self.label_column is not None and not self.label_column:
+            raise InputError("label_column is empty: name a column, or several")
 
     @property
     def given(self) -> dict[str, object]:

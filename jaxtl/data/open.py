@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,8 @@ def open_data(
 
 def _opened(spec: Any, channels: int, options: Options) -> tuple[str, Opened, str]:
     """The name for people, what was opened, and the augmentation that suits it."""
-    if isinstance(spec, str):
+    if isinstance(spec, str | os.PathLike):
+        spec = os.fspath(spec)
         kind, path = kind_of(spec)
         refuse_others(spec, kind, options)
         return spec, kind.opener(path, channels, options), kind.augment

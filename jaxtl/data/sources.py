@@ -16,10 +16,11 @@ from jaxtl.errors import InputError
 class Source(Protocol):
     """Labelled images with random access, safe to read from several threads.
 
-    ``source[i]`` is the upright image in mode "RGB" or "L" and its label; `labels` (int32) and `names` are known
-    without reading an image, and `names` are unique and the same on every machine. A source whose images may be kept
-    on disk has a method like `identity` more, ``stamp``; see `stamp`. It may have ``size`` and ``reduced`` as well; see
-    `image_size` and `reduced`.
+    ``source[i]`` is the upright image in mode "RGB" or "L" and its label; of other numbers of channels it is uint8
+    (height, width, channels). `labels` (int32 (N,): classes; float32 (N, K): several answers or numbers) and `names`
+    are known without reading an image, and `names` are unique and the same on every machine. A source whose images may
+    be kept on disk has a method like `identity` more, ``stamp``; see `stamp`. It may have ``size`` and ``reduced`` as
+    well; see `image_size` and `reduced`.
     """
 
     labels: np.ndarray
@@ -192,7 +193,16 @@ def take_per_class(source: Source, classes: Sequence[str], samples: int, seed: i
 
 
 def counts(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
-    """Images per class."""
+    """Images per class.
+
+    Raises:
+        InputError: labels that are not one class an image.
+
+    >>> counts(np.array([0, 1, 1]), ["a", "b"])
+    {'a': 1, 'b': 2}
+    """
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError("images are counted by class only where each has one: give task='class', if that is meant")
     return dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
 
 

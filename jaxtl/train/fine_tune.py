@@ -105,6 +105,7 @@ def fine_tune(
             folder = checkpoint_folder(output, resume)
             checkpoints = stack.enter_context(Checkpoints(folder, _identity(model, data, recipe)))
             write_recipe(output, recipe)
+            data.write_split(output / "split.json")
         if checkpoints is not None and checkpoints.latest is not None:
             loop.restore(checkpoints)
         else:

@@ -171,3 +171,10 @@ def test_photographs():
     images = [batch["image"] for batch in itertools.islice(data.train_batches(16), 3)]
     again = [batch["image"] for batch in itertools.islice(data.train_batches(16), 3)]
     np.testing.assert_array_equal(images, again)
+
+
+def test_a_path_is_told_from_an_object(small, tmp_path):
+    with pytest.raises(InputError, match="for a folder write 'folder:"):
+        open_data(tmp_path / "photos", small)
+    with pytest.raises(InputError, match="label_column is empty"):
+        open_data("csv:a", small, label_column=[])

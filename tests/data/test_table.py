@@ -85,6 +85,13 @@ def test_groups_stay_together(table, small):
     assert data.split == "20% held out by 3 groups, seed 0"
 
 
+def test_a_column_called_group_counts_unless_the_data_has_a_split(table, small):
+    rows = [f"{i}.png,{'ab'[i % 2]},{'xyz'[i // 2]}" for i in range(6)]
+    assert "by 3 groups" in open_data(table("path,label,group\n" + "\n".join(rows)), small).split
+    split = [f"{row},{'train' if i < 3 else 'val'}" for i, row in enumerate(rows)]
+    assert len(open_data(table("path,label,group,split\n" + "\n".join(split)), small).val) == 3
+
+
 def test_a_parquet_file_gives_what_the_csv_file_gives(table, small, tmp_path):
     import pyarrow
     import pyarrow.parquet
