@@ -28,7 +28,7 @@ def open_source(path: str, channels: int, options: Options) -> Opened:
         InputError: the package is not installed; the data set cannot be opened; no such split, no such field, and what
             `read_answers` and `checked` find.
     """
-    name, split = parsed(path)
+    name, split = parsed(path, "hf")
     place = f"hf:{path}"
     found = _loaded(name, split, place)
     notes = []

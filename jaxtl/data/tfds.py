@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from pathlib import Path
@@ -16,12 +15,10 @@ from jaxtl.data.features import chosen_fields
 from jaxtl.data.kinds import Options
 from jaxtl.data.opened import Opened, check_groups, checked, given_split
 from jaxtl.data.problems import shown
-from jaxtl.data.waiting import waiting
+from jaxtl.data.tfds_pass import Found, passed
 from jaxtl.errors import InputError, nearest
 
 _INFO = "dataset_info.json"
-_AT_ONCE = 256  # records
-_PASSES_KEPT = 4
 
 
 def open_source(path: str, channels: int, options: Options) -> Opened:
@@ -85,7 +82,7 @@ def open_source(path: str, channels: int, options: Options) -> Opened:
     )
 
 
-def parsed(path: str) -> tuple[str, str | None]:
+def parsed(path: str, kind: str = "tfds") -> tuple[str, str | None]:
     """The name (with a version, where one is given) or folder, and the slice.
 
     >>> parsed("cifar10"), parsed("cifar10:3.0.2"), parsed("cifar10:3.*.*:train[:10%]+test")
@@ -95,7 +92,7 @@ def parsed(path: str) -> tuple[str, str | None]:
     if rest and re.fullmatch(r"\d+(\.(\d+|\*)){0,2}", rest[0]):
         name = f"{name}:{rest.pop(0)}"
     if len(rest) > 1 or "" in rest:
-        raise InputError(f"'tfds:{path}' is not tfds:NAME or tfds:NAME:SPLIT, such as tfds:cifar10:train[:10%]+test")
+        raise InputError(f"'{kind}:{path}' is not {kind}:NAME or {kind}:NAME:SPLIT, such as {kind}:cifar10:train[:10%]")
     return name, rest[0] if rest else None
 
 
@@ -106,51 +103,29 @@ class _Records:
         self._image = image
         self._split = split
         self._folder = Path(builder.data_path)
-        self._name = f"{builder.info.full_name}"
+        self._name = builder.info.full_name
         self._source = _data_source(builder, split, image, place)
         if not len(self._source):
             raise InputError(f"{place}: the split '{split}' has no images")
-        written = (self._folder / _INFO).stat().st_mtime_ns
-        self.values, self._digests = _passed(self._source, str(self._folder), written, split, image, fields, place)
+        self._written = (self._folder / _INFO).stat().st_mtime_ns
+        mark = f"{self._folder.resolve()}\t{self._written}\t{split}"
+        self._found: Found = passed(self._source, mark, image, fields, place)
+        self.values = self._found.values
 
     def __len__(self) -> int:
         return len(self._source)
 
     def source(self, labels: np.ndarray, channels: int) -> EncodedSource:
         names = [f"{self._split}-{index:06d}" for index in range(len(self))]
-        written = (self._folder / _INFO).stat().st_mtime_ns
-        mark = f"{self._folder.resolve()}\t{written}"
+        mark, digests = f"{self._folder.resolve()}\t{self._written}", self._found.digests
         return EncodedSource(
             lambda index: self._source[index][self._image],
             names,
             labels,
             channels,
-            identity=lambda index: f"{self._name}\t{names[index]}\t{self._digests[index]}",
-            stamp=lambda index: f"{mark}\t{names[index]}\t{self._digests[index]}",
+            identity=lambda index: f"{self._name}\t{names[index]}\t{digests[index]}",
+            stamp=lambda index: f"{mark}\t{names[index]}\t{digests[index]}",
         )
-
-
-_kept: dict[tuple[Any, ...], tuple[dict[str, list[Any]], list[str]]] = {}
-
-
-def _passed(
-    source: Any, folder: str, written: int, split: str, image: str, fields: tuple[str, ...], place: str
-) -> tuple[dict[str, list[Any]], list[str]]:
-    """Values by field, and a digest of each image's bytes."""
-    key = (folder, written, split, image, fields)
-    if key in _kept:
-        return _kept[key]
-    values: dict[str, list[Any]] = {field: [] for field in fields}
-    digests = []
-    for start in waiting(range(0, len(source), _AT_ONCE), f"labels of {place}"):
-        for record in source.__getitems__(range(start, min(start + _AT_ONCE, len(source)))):
-            digests.append(hashlib.blake2b(record[image], digest_size=8).hexdigest())
-            for field in fields:
-                values[field].append(record[field])
-    if len(_kept) >= _PASSES_KEPT:
-        _kept.pop(next(iter(_kept)))
-    _kept[key] = values, digests
-    return values, digests
 
 
 def _data_source(builder: Any, split: str, image: str, place: str) -> Any:

@@ -9,6 +9,8 @@ import warnings
 
 import pytest
 
+from jaxtl import cache
+from jaxtl.data import tfds_pass
 from jaxtl.data.kinds import Options
 from jaxtl.data.open import open_data
 from jaxtl.data.tfds import open_source
@@ -134,3 +136,21 @@ def test_neither_tensorflow_nor_torch_is_imported(home):
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == ""
+
+
+def test_one_pass_is_enough_for_large_sets(home, monkeypatch, tmp_path):
+    monkeypatch.setenv("JAXTL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tfds_pass, "_WORTH_KEEPING", 10)
+    for options in ({}, {"label_column": "tags"}, {"label_column": "age", "group_column": "who"}):
+        first = opened("shapes:train", **options)
+        with monkeypatch.context() as patched:
+            patched.setattr(tfds_pass, "waiting", None)
+            again = opened("shapes:train", **options)
+        assert again.classes == first.classes
+        assert again.groups == first.groups
+        assert again.train.labels.tolist() == first.train.labels.tolist()
+        assert again.train.identity(3) == first.train.identity(3)
+    assert {entry.kind for entry in cache.entries()} == {"labels"}
+    for file in (tmp_path / "cache").rglob("records.json"):
+        file.write_text("[")
+    assert len(opened("shapes:train").train) == 12
