@@ -21,14 +21,28 @@ def shown(items: Iterable[object], most: int = MOST) -> str:
     return f"{first} and {len(items) - most} more" if len(items) > most else first
 
 
+class Problems(InputError):
+    """Everything that is wrong with a place, one sentence each.
+
+    >>> print(Problems("a.csv", ["it rains", "it pours"]))
+    2 problems with a.csv:
+    - it rains
+    - it pours
+    """
+
+    def __init__(self, place: object, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        one = f"{place}: {problems[0]}"
+        many = f"{len(problems)} problems with {place}:\n" + "\n".join(f"- {line}" for line in problems)
+        super().__init__(one if len(problems) == 1 else many)
+
+
 def refuse(place: object, problems: Sequence[str]) -> None:
-    """Raises one `InputError` that lists the problems of a place; none: nothing happens.
+    """Raises `Problems` where there are any.
 
     >>> refuse("a.csv", ["it has no rows"])
     Traceback (most recent call last):
-    jaxtl.errors.InputError: a.csv: it has no rows
+    jaxtl.data.problems.Problems: a.csv: it has no rows
     """
-    if len(problems) == 1:
-        raise InputError(f"{place}: {problems[0]}")
     if problems:
-        raise InputError(f"{len(problems)} problems with {place}:\n" + "\n".join(f"- {line}" for line in problems))
+        raise Problems(place, problems)

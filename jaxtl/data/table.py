@@ -17,7 +17,7 @@ from jaxtl.data.encoded import label_of
 from jaxtl.data.images import image_size, read_image
 from jaxtl.data.kinds import Options
 from jaxtl.data.opened import TRAIN_NAMES, VAL_NAMES, Opened, check_groups, checked, given_split
-from jaxtl.data.problems import refuse, shown
+from jaxtl.data.problems import Problems, refuse, shown
 from jaxtl.errors import nearest
 
 PATHS = (
@@ -108,15 +108,17 @@ def open_table(table: Table, channels: int, options: Options) -> Opened:
     of_group = None if groups is None else [_word(value) for value in table.columns[groups]]
     if of_group is not None and (empty := [index for index in used if not of_group[index]]):
         problems.append(f"'{groups}' is empty in {_at(table, empty)}: name a group for each image")
+    try:
+        answers = read_answers(
+            {name: [table.columns[name][index] for index in used] for name in labels},
+            place=str(table.path),
+            row=lambda index: table.row(used[index]),
+            task=options.task,
+            separator=options.label_separator,
+        )
+    except Problems as error:
+        problems += error.problems
     refuse(table.path, problems)
-
-    answers = read_answers(
-        {name: _chosen(table.columns[name], used) for name in labels},
-        place=str(table.path),
-        row=lambda index: table.row(used[index]),
-        task=options.task,
-        separator=options.label_separator,
-    )
     root = table.path.parent
     count = len(train_rows)
     train, val = (
@@ -222,10 +224,6 @@ def _names(table: Table, column: str, used: list[int]) -> tuple[list[str], list[
 
 def _at(table: Table, rows: Sequence[int]) -> str:
     return shown(table.row(index) for index in rows)
-
-
-def _chosen(cells: Sequence[Any], rows: Sequence[int]) -> list[Any]:
-    return [cells[index] for index in rows]
 
 
 def _word(value: Any) -> str:

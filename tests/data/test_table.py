@@ -156,12 +156,13 @@ def test_problems(table, small, text, options, message):
 
 def test_missing_images_are_listed_with_all_other_problems(table, small):
     rows = [f"no{i:02d}.png,a" for i in range(14)]
-    said = refusal(lambda: open_data(table("path,label\n,b\n" + "\n".join(rows)), small))
-    assert said.startswith("2 problems with ")
+    said = refusal(lambda: open_data(table("path,label\n,b\n" + "\n".join([*rows, "0.png,"])), small))
+    assert said.startswith("3 problems with ")
     assert "14 images do not exist, paths being relative to" in said
     assert "'no00.png' (line 3)" in said
     assert "'no09.png' (line 12) and 4 more; correct the paths or remove the rows" in said
     assert "'path' is empty in line 2" in said
+    assert "'label' is empty in line 17" in said
 
 
 def test_files_that_are_not_there(table, small, tmp_path):
