@@ -175,11 +175,7 @@ def eval_(
         network = network.replace(preprocess=network.preprocess.replace(size=(size, size)))
     images = jaxtl.open_data(data, network.preprocess, val_fraction=val_fraction, seed=seed)
     measured = jaxtl.evaluate(network, images, batch_size=batch_size, split="val", tta=tta)
-    correct = round(measured["accuracy"] * measured["count"])
-    typer.echo(
-        f"accuracy {_percent(measured['accuracy'])} ({correct} of {measured['count']}), loss {measured['loss']:.4f}; "
-        f"balanced accuracy {_percent(measured['balanced_accuracy'])}, macro F1 {measured['macro_f1']:.4f}"
-    )
+    typer.echo(_measured(measured))
 
 
 @app.command()
@@ -235,6 +231,25 @@ app.command()(cache)
 app.command()(show_batch)
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
+
+
+def _measured(metrics: dict[str, Any]) -> str:
+    """
+    >>> _measured({"loss": 0.25, "accuracy": 0.75, "macro_f1": 0.5, "correct": 3, "count": 4})
+    'accuracy 75.00 % (3 of 4), loss 0.2500; macro f1 0.5000'
+    >>> _measured({"loss": 0.25, "mae": 0.5, "count": 4})
+    'loss 0.2500 (4 images); mae 0.5000'
+    """
+    first = f"loss {metrics['loss']:.4f} ({metrics['count']} images)"
+    if "accuracy" in metrics:
+        right = f"{metrics['correct']:g} of {metrics['count']}"
+        first = f"accuracy {_percent(metrics['accuracy'])} ({right}), loss {metrics['loss']:.4f}"
+    further = [name for name in metrics if name not in ("loss", "accuracy", "correct", "count")]
+    return f"{first}; {', '.join(f'{_plain(name)} {metrics[name]:.4f}' for name in further)}"
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _percent(part: float) -> str:

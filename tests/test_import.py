@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import jaxtl
@@ -21,3 +22,11 @@ def test_import_opens_no_socket_and_loads_nothing_heavy():
     root = Path(jaxtl.__file__).parents[1]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr) == ("[] []\n", "")
+
+
+def test_installing_brings_neither_torch_nor_tensorflow():
+    project = tomllib.loads((Path(jaxtl.__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    needed = " ".join(project["dependencies"])
+    assert "torch" not in needed
+    assert "tensorflow" not in needed
+    assert {"tfds", "hf", "parquet"} <= set(project["optional-dependencies"])

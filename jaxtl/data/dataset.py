@@ -9,6 +9,7 @@ import os
 import uuid
 from collections.abc import Generator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,12 @@ from jaxtl.data.sources import Source, counts
 from jaxtl.data.storage import Storage
 from jaxtl.data.training import TrainingImages
 from jaxtl.errors import InputError, nearest
+from jaxtl.files import write_whole
 
 PREPARED_BYTES = 512 * 2**20  # evaluation pixels kept per split
 SAMPLINGS = ("shuffled", "balanced")
 _CLASSES_SHOWN = 10
+_OUTPUTS = {"multi-label": "labels", "regression": "numbers"}
 
 
 class Data:
@@ -54,6 +57,8 @@ class Data:
         preprocess: of the network's weights.
         augment: random changes of training images.
         split: where the two parts come from, for people.
+        task: what labels are: ``class``, ``multi-label`` or ``regression``; None: not said, and then no loss is refused
+            for it.
         notes: what was noticed on opening, for people.
         train_size: pixels of the training images, one number or (height, width); None: as ``preprocess`` says.
         threads: how many batches are prepared at the same time. The batches don't depend on it.
@@ -83,6 +88,7 @@ class Data:
         preprocess: Preprocess,
         augment: Augment,
         split: str,
+        task: str | None = None,
         notes: tuple[str, ...] = (),
         train_size: int | tuple[int, int] | None = None,
         threads: int | None = None,
@@ -97,6 +103,7 @@ class Data:
         self.train_preprocess = preprocess if train_size is None else preprocess.replace(size=train_size)
         self.augment = augment
         self.split = split
+        self.task = task
         self.notes = notes
         self.threads = min(16, os.cpu_count() or 1) if threads is None else threads
         self.sampling = sampling
@@ -201,8 +208,9 @@ class Data:
     def fingerprint(self) -> str:
         """16 hex digits that change with the images, their split and labels, the preprocessing or the augmentation.
 
-        Of image files the names and the sizes in bytes count, of digits the pixels. Two runs with the same fingerprint,
-        seed and batch size see the same batches. Where images are kept counts when it changes their pixels.
+        Of image files and shards the names and the sizes in bytes count, of arrays, records and objects the bytes. Two
+        runs with the same fingerprint, seed and batch size see the same batches. Where images are kept counts when it
+        changes their pixels.
         """
         digest = hashlib.sha256()
         preprocess = self.preprocess.to_dict()
@@ -216,7 +224,8 @@ class Data:
         digest.update(json.dumps(settings, sort_keys=True).encode())
         for name, source in self._splits().items():
             for index, label in enumerate(source.labels):
-                digest.update(f"{name}\t{source.identity(index)}\t{label}\n".encode())
+                said = label if np.ndim(label) == 0 else label.tobytes().hex()
+                digest.update(f"{name}\t{source.identity(index)}\t{said}\n".encode())
         return digest.hexdigest()[:16]
 
     def content_key(self, split: str) -> str:
@@ -244,7 +253,7 @@ class Data:
         height, width = self.preprocess.size
         parts = [
             f"{self.name}: {len(self.train)} train + {len(self.val)} val images ({self.split})",
-            f"{len(self.classes)} classes: {self._class_counts()}",
+            f"{len(self.classes)} {_OUTPUTS.get(self.task or '', 'classes')}: {self._class_counts()}",
             f"{height}x{width}x{self.preprocess.channels} {self.preprocess.interpolation}{self._training_size()}",
             *(["every class equally often"] if self.sampling == "balanced" else []),
             *self._kept_where(),
@@ -255,8 +264,8 @@ class Data:
     def record(self) -> dict[str, Any]:
         """The same for JSON: source, images to train and to validate, where the split comes from, images by class."""
         found = {"source": self.name, "train": len(self.train), "val": len(self.val), "split": self.split}
-        if not self._has_classes():
-            return found
+        if not sources.has_classes(self.train):
+            return {**found, **({} if self.task is None else {"task": self.task})}
         return {**found, "train_by_class": counts(self.train.labels, self.classes)}
 
     @functools.cached_property
@@ -266,12 +275,31 @@ class Data:
             raise InputError(f"sampling '{self.sampling}' is none of {', '.join(SAMPLINGS)}{hint}")
         if self.sampling == "shuffled":
             return None
-        if not self._has_classes():
+        if not sources.has_classes(self.train):
             raise InputError(f"balanced sampling needs one class an image, and {self.name} has other labels")
         return self.train.labels
 
-    def _has_classes(self) -> bool:
-        return self.train.labels.ndim == 1 and np.issubdtype(self.train.labels.dtype, np.integer)
+    def split_record(self) -> dict[str, Any]:
+        """The split for JSON: ``{"source", "split", "train": [names], "val": [names]}``.
+
+        >>> from jaxtl.data.open import open_data
+        >>> data = open_data("digits", Preprocess(size=8), samples_per_class=1)
+        >>> data.split_record()["split"], len(data.split_record()["train"])
+        ('20% held out, seed 0', 10)
+        """
+        names = {part: list(source.names) for part, source in self._splits().items()}
+        return {"source": self.name, "split": self.split, **names}
+
+    def write_split(self, path: str | os.PathLike[str]) -> None:
+        """Writes `split_record` as JSON, for ``open_data(..., split_file=path)``: the same images on the same sides.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        try:
+            write_whole(Path(path), json.dumps(self.split_record(), indent=1, ensure_ascii=False))
+        except OSError as error:
+            raise InputError(f"the split cannot be written to {path}: {error.strerror}") from error
 
     def _training_size(self) -> str:
         height, width = self.train_preprocess.size
@@ -281,7 +309,7 @@ class Data:
         return f"Data({self.describe()})"
 
     def _class_counts(self) -> str:
-        if not self._has_classes():
+        if not sources.has_classes(self.train):
             return ", ".join(self.classes[:_CLASSES_SHOWN]) + (", ..." if len(self.classes) > _CLASSES_SHOWN else "")
         train, val = counts(self.train.labels, self.classes), counts(self.val.labels, self.classes)
         if len(self.classes) > _CLASSES_SHOWN:

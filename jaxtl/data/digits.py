@@ -7,6 +7,9 @@ import hashlib
 import numpy as np
 from PIL import Image
 
+from jaxtl.data.kinds import Options
+from jaxtl.data.opened import Opened
+
 CLASSES = tuple("0123456789")
 _BRIGHTEST = 16  # scikit-learn counts dark pixels in cells of 4x4
 
@@ -54,3 +57,8 @@ def load_digits() -> ArraySource:
     pixels, labels = datasets.load_digits(return_X_y=True)
     images = np.round(pixels.reshape(-1, 8, 8) * (255 / _BRIGHTEST)).astype(np.uint8)
     return ArraySource(images, labels, [f"digit-{index:04d}" for index in range(len(images))])
+
+
+def open_source(path: str, channels: int, options: Options) -> Opened:
+    """The same as `jaxtl.data.open` takes it."""
+    return Opened(CLASSES, load_digits())

@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image
 
 from jaxtl.data.images import EXTENSIONS, image_size, read_image
+from jaxtl.data.kinds import Options
+from jaxtl.data.opened import Opened
 from jaxtl.errors import InputError, nearest
 
 VAL_NAMES = ("val", "valid", "validation", "test")
@@ -61,6 +63,12 @@ class Folder:
     train: FolderSource
     val: FolderSource | None
     notes: tuple[str, ...]
+
+
+def open_source(path: str, channels: int, options: Options) -> Opened:
+    """The same as `jaxtl.data.open` takes it."""
+    folder = open_folder(path, channels)
+    return Opened(folder.classes, folder.train, folder.val, origin="own folders", notes=folder.notes)
 
 
 def open_folder(path: str | Path, channels: int = 3) -> Folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from jaxtl.errors import InputError
 EXTENSIONS = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _LYING = (5, 6, 7, 8)  # orientations whose upright image has width and height exchanged
 
 
@@ -38,28 +40,57 @@ def read_image(path: str | Path, channels: int = 3, at_least: int | None = None)
     ((4, 3), 'L')
     """
     try:
-        with Image.open(path) as image:
-            steps = 1 if at_least is None else reduction(image.size, at_least)
-            before = image.size
-            if at_least is not None and steps > 1:
-                image.draft(None, (at_least, at_least))
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
+        return _opened(path, channels, at_least)
     except FileNotFoundError:
         raise InputError(f"image file '{path}' does not exist") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except InputError as error:
+        raise InputError(f"image file '{path}': {error}") from None
+    except _UNREADABLE as error:
         empty = Path(path).is_file() and Path(path).stat().st_size == 0
         reason = "the file is empty" if empty else str(error)
         raise InputError(f"cannot read image file '{path}' ({reason}): replace it or delete it") from error
+
+
+def decode_image(data: bytes, what: str, channels: int = 3, at_least: int | None = None) -> Image.Image:
+    """The same for the bytes of an image file, wherever they come from.
+
+    Args:
+        data: of the file.
+        what: the image, for people: where it lies.
+        channels: 3 for RGB, 1 for greyscale.
+        at_least: as in `read_image`.
+
+    Raises:
+        InputError: no bytes, or they are truncated or no image.
+
+    >>> file = io.BytesIO()
+    >>> Image.new("RGB", (4, 3), "red").save(file, "PNG")
+    >>> decode_image(file.getvalue(), "the first image").size
+    (4, 3)
+    """
     try:
-        converted = convert(image, channels)
+        return _opened(io.BytesIO(data), channels, at_least)
     except InputError as error:
-        raise InputError(f"image file '{path}': {error}") from None
+        raise InputError(f"{what}: {error}") from None
+    except _UNREADABLE as error:
+        reason = str(error) if data else "it has no bytes"
+        raise InputError(f"cannot read {what} ({reason}): replace it or leave it out") from error
+
+
+def _opened(file: str | Path | io.BytesIO, channels: int, at_least: int | None) -> Image.Image:
+    with Image.open(file) as image:
+        steps = 1 if at_least is None else reduction(image.size, at_least)
+        before = image.size
+        if at_least is not None and steps > 1:
+            image.draft(None, (at_least, at_least))
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+    converted = convert(image, channels)
     drafted = round(max(before) / max(image.size))
     return converted if steps == drafted else converted.reduce(steps // drafted)
 
 
-def image_size(path: str | Path) -> tuple[int, int] | None:
+def image_size(file: str | Path | io.BytesIO) -> tuple[int, int] | None:
     """Width and height of the upright image, from the file's header; None where that cannot be read.
 
     >>> import tempfile
@@ -69,10 +100,10 @@ def image_size(path: str | Path) -> tuple[int, int] | None:
     (4, 3)
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             width, height = image.size
             lying = image.getexif().get(ExifTags.Base.Orientation, 1) in _LYING
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except _UNREADABLE:
         return None
     return (height, width) if lying else (width, height)
 

@@ -16,10 +16,11 @@ from jaxtl.errors import InputError
 class Source(Protocol):
     """Labelled images with random access, safe to read from several threads.
 
-    ``source[i]`` is the upright image in mode "RGB" or "L" and its label; `labels` (int32) and `names` are known
-    without reading an image, and `names` are unique and the same on every machine. A source whose images may be kept
-    on disk has a method like `identity` more, ``stamp``; see `stamp`. It may have ``size`` and ``reduced`` as well; see
-    `image_size` and `reduced`.
+    ``source[i]`` is the upright image in mode "RGB" or "L" and its label; of other numbers of channels it is uint8
+    (height, width, channels). `labels` (int32 (N,): classes; float32 (N, K): several answers or numbers) and `names`
+    are known without reading an image, and `names` are unique and the same on every machine. A source whose images may
+    be kept on disk has a method like `identity` more, ``stamp``; see `stamp`. It may have ``size`` and ``reduced`` as
+    well; see `image_size` and `reduced`.
     """
 
     labels: np.ndarray
@@ -102,7 +103,8 @@ def reduced(source: Source, index: int, at_least: int) -> Image.Image:
 def split(source: Source, classes: Sequence[str], val_fraction: float, seed: int) -> tuple[Subset, Subset]:
     """Training and validation part: of every class the same fraction, and at least one image on both sides.
 
-    Who goes where depends on the image's name and the seed alone, not on the machine.
+    Who goes where depends on the image's name and the seed alone, not on the machine. Where labels are not one class an
+    image, the fraction is one of all images. Classes without images are passed over.
 
     Raises:
         InputError: for a fraction outside (0, 1), or naming the classes that have fewer than two images.
@@ -111,18 +113,50 @@ def split(source: Source, classes: Sequence[str], val_fraction: float, seed: int
         raise InputError(f"val_fraction must be between 0 and 1, not {val_fraction:g}")
     val: list[int] = []
     too_small = []
-    for members, name in zip(_shuffled_members(source, len(classes), seed), classes, strict=True):
+    for members, name in _shuffled_members(source, classes, seed):
         if len(members) < 2:
-            too_small.append(f"'{name}'")
+            too_small.append(name)
             continue
         val += members[: min(max(1, round(val_fraction * len(members))), len(members) - 1)]
-    if too_small:
-        raise InputError(
-            f"cannot split into train and val: fewer than two images in class {', '.join(too_small)}; add images or "
-            "remove the class"
-        )
+    _refuse_small(too_small)
     chosen = set(val)
     return Subset(source, [i for i in range(len(source)) if i not in chosen]), Subset(source, sorted(val))
+
+
+def fold(source: Source, classes: Sequence[str], folds: int, number: int, seed: int) -> tuple[Subset, Subset]:
+    """Training and validation part of k-fold cross-validation: each image is in the validation part of one fold.
+
+    Every class is dealt out in turn, so that its images in two folds differ by one at most, and so do all images. Who
+    goes where depends on the image's name and the seed alone.
+
+    Args:
+        source: the images.
+        classes: their names.
+        folds: how many, at least 2.
+        number: which, from 0.
+        seed: of who goes where.
+
+    Raises:
+        InputError: numbers out of range, fewer images than folds, or classes with fewer than two images.
+
+    >>> from jaxtl.data.digits import CLASSES, load_digits
+    >>> [len(part) for part in fold(load_digits(), CLASSES, 5, 0, seed=0)]
+    [1437, 360]
+    """
+    check_fold(folds, number, len(source))
+    members = _shuffled_members(source, classes, seed)
+    _refuse_small([name for indices, name in members if len(indices) < 2])
+    dealt = [index for indices, _ in members for index in indices]
+    val = set(dealt[number::folds])
+    return Subset(source, [i for i in range(len(source)) if i not in val]), Subset(source, sorted(val))
+
+
+def check_fold(folds: int, number: int, images: int) -> None:
+    """Raises `InputError` for a number of folds, or of one of them, that there cannot be."""
+    if not 2 <= folds <= images:
+        raise InputError(f"folds must be between 2 and {images} (the images), not {folds}")
+    if not 0 <= number < folds:
+        raise InputError(f"fold must be between 0 and {folds - 1}, since folds is {folds}, not {number}")
 
 
 def take(source: Source, classes: Sequence[str], samples: int, seed: int) -> Subset:
@@ -133,12 +167,10 @@ def take(source: Source, classes: Sequence[str], samples: int, seed: int) -> Sub
     Raises:
         InputError: when there are fewer images than asked for, or more classes than images asked for.
     """
-    if not len(classes) <= samples <= len(source):
-        raise InputError(
-            f"train_samples={samples} must be between {len(classes)} (one image per class) and {len(source)} (all "
-            "training images)"
-        )
-    members = _shuffled_members(source, len(classes), seed)
+    members = [indices for indices, _ in _shuffled_members(source, classes, seed)]
+    if not len(members) <= samples <= len(source):
+        least = f"{len(members)} (one image per class)" if has_classes(source) else "1"
+        raise InputError(f"train_samples={samples} must be between {least} and {len(source)} (all training images)")
     counts = _shares(np.array([len(indices) for indices in members]), samples)
     return _chosen(source, [indices[:count] for indices, count in zip(members, counts, strict=True)])
 
@@ -149,27 +181,63 @@ def take_per_class(source: Source, classes: Sequence[str], samples: int, seed: i
     Raises:
         InputError: naming the classes that have fewer.
     """
-    members = _shuffled_members(source, len(classes), seed)
     if samples < 1:
         raise InputError(f"samples_per_class must be at least 1, not {samples}")
-    short = [f"'{name}' ({len(m)})" for name, m in zip(classes, members, strict=True) if len(m) < samples]
+    if not has_classes(source):
+        raise InputError("samples_per_class is for one class an image: give train_samples")
+    members = _shuffled_members(source, classes, seed)
+    short = [f"{name} ({len(indices)})" for indices, name in members if len(indices) < samples]
     if short:
         raise InputError(f"samples_per_class={samples} is more than there are in class {', '.join(short)}")
-    return _chosen(source, [indices[:samples] for indices in members])
+    return _chosen(source, [indices[:samples] for indices, _ in members])
 
 
 def counts(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
-    """Images per class."""
+    """Images per class.
+
+    Raises:
+        InputError: labels that are not one class an image.
+
+    >>> counts(np.array([0, 1, 1]), ["a", "b"])
+    {'a': 1, 'b': 2}
+    """
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError("images are counted by class only where each has one: give task='class', if that is meant")
     return dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
 
 
-def _shuffled_members(source: Source, classes: int, seed: int) -> list[list[int]]:
-    """Per class the indices of its images, in an order that depends on names and seed only."""
-    order = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in source.names]
-    members: list[list[int]] = [[] for _ in range(classes)]
-    for index in sorted(range(len(source)), key=order.__getitem__):
+def has_classes(source: Source) -> bool:
+    """Whether each image has one class: labels are whole numbers (N,)."""
+    return source.labels.ndim == 1 and np.issubdtype(source.labels.dtype, np.integer)
+
+
+def hash_order(names: Sequence[str], seed: int) -> list[int]:
+    """Positions in an order that depends on names and seed only.
+
+    >>> hash_order(["a", "b", "c"], 0), hash_order(["c", "b", "a"], 0)
+    ([2, 1, 0], [0, 1, 2])
+    """
+    keys = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in names]
+    return sorted(range(len(names)), key=keys.__getitem__)
+
+
+def _shuffled_members(source: Source, classes: Sequence[str], seed: int) -> list[tuple[list[int], str]]:
+    """For each class that has images their indices, in `hash_order`, and its quoted name; without classes, all."""
+    order = hash_order(source.names, seed)
+    if not has_classes(source):
+        return [(order, "of all")]
+    members: list[list[int]] = [[] for _ in classes]
+    for index in order:
         members[source.labels[index]].append(index)
-    return members
+    return [(indices, f"'{name}'") for indices, name in zip(members, classes, strict=True) if indices]
+
+
+def _refuse_small(classes: list[str]) -> None:
+    if classes:
+        raise InputError(
+            f"cannot split into train and val: fewer than two images in class {', '.join(classes)}; add images or "
+            "remove the class"
+        )
 
 
 def _shares(available: np.ndarray, total: int) -> list[int]:

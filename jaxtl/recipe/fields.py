@@ -46,6 +46,13 @@ Size = Annotated[
     Field(strict=False),
     BeforeValidator(_square, json_schema_input_type=int | tuple[int, int]),
 ]
+Names = Annotated[
+    tuple[Text, ...],
+    Field(strict=False, min_length=1),
+    BeforeValidator(
+        lambda value: (value,) if isinstance(value, str) else value, json_schema_input_type=str | tuple[str, ...]
+    ),
+]
 Group = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
 
 

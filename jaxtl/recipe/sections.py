@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from jaxtl.recipe.fields import Fraction, Location, Number, Range, Section, Size, Text
+from jaxtl.recipe.fields import Fraction, Location, Names, Number, Range, Section, Size, Text, ordered
 
 
 def _at_most_one(pair: tuple[float, float]) -> tuple[float, float]:
@@ -87,7 +88,22 @@ class DataSection(Section):
     """Which images, how they are cut to the network's input, and how they are split."""
 
     source: Text
-    """Where the images are, for example "folder:path/to/images" (one folder for each class) or "digits"."""
+    """Where the images are, for example "folder:path/to/images" (one folder for each class), "csv:labels.csv" or
+    "digits"; docs/data.md names all kinds."""
+    path_column: Text | None = None
+    """The column of image paths (csv, parquet) or of images (tfds, hf); null: found by its usual names."""
+    label_column: Names | None = None
+    """The column of labels, or a list of columns; null: found by its usual names."""
+    group_column: Text | None = None
+    """What belongs together, such as a patient: no group is on both sides of a split."""
+    split_column: Text | None = None
+    """The column with the words train, val and test; null: one called "split", where there is one."""
+    label_separator: Text = ";"
+    """Between the labels of an image in one cell."""
+    task: Literal["class", "multi-label", "regression"] | None = None
+    """What labels are: one class an image, any number of classes, or numbers; null: told by the labels."""
+    value_range: Annotated[tuple[Number, Number], Field(strict=False), AfterValidator(ordered)] | None = None
+    """The values of black and white in arrays that are not uint8."""
     size: Size | None = None
     """The network's input in pixels, one number or [height, width]; null: what belongs to the weights."""
     crop_pct: Annotated[Number, Field(gt=0, le=2)] | None = None
@@ -107,5 +123,21 @@ class DataSection(Section):
     """Every training image once an epoch, or all classes equally often."""
     val_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.2
     """Part of the images held out for validation, where the source has no split of its own."""
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """Hold out one of so many folds of the training images instead (k-fold cross-validation)."""
+    fold: Annotated[int, Field(ge=0)] = 0
+    """Which of the folds, from 0."""
+    split_file: Location | None = None
+    """A JSON file with the names of the images in "train" and "val", in place of any other split."""
     train_samples: Annotated[int, Field(gt=0)] | None = None
-    """Train on only so many images, drawn alike from every class; null: on all."""
+    """Train on only so many images, drawn alike from every class; null: on all. ``samples`` means the same."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_name(cls, fields: Any) -> Any:
+        if not isinstance(fields, Mapping) or fields.get("train_samples") is not None:
+            return fields
+        if isinstance(fields.get("samples"), int):
+            others = {name: value for name, value in fields.items() if name != "samples"}
+            return {**others, "train_samples": fields["samples"]}
+        return fields

@@ -12,9 +12,13 @@ from jaxtl.compiled import keep_compiled
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
 from jaxtl.model import Model
+from jaxtl.recipe import MSE, AnyLoss, Sigmoid, Softmax
+from jaxtl.train.losses import make_task
 from jaxtl.train.metrics import further_metrics
 from jaxtl.train.state import TrainState
 from jaxtl.train.step import Batch, make_eval_step
+
+LOSS_OF_TASK: dict[str, AnyLoss] = {"class": Softmax(), "multi-label": Sigmoid(), "regression": MSE()}
 
 
 def evaluate(
@@ -23,7 +27,8 @@ def evaluate(
     """``{"loss", "accuracy", "balanced_accuracy", "macro_f1", "correct", "count"}`` over all images of a split.
 
     BatchNorms use stored statistics. The last batch is padded and masked: every image counts once and the result does
-    not depend on the batch size. `jaxtl.train.metrics` says how the metrics are meant.
+    not depend on the batch size. `jaxtl.train.metrics` says how the metrics are meant, and which there are where the
+    data has several labels an image (the loss is then ``sigmoid``) or numbers (``mse``).
 
     Args:
         model: the network.
@@ -42,7 +47,9 @@ def evaluate(
     """
     keep_compiled()
     check_fits(model, data)
-    return run_evaluation(_eval_step(model, tta), model, data.eval_batches(batch_size, split=split))
+    loss = LOSS_OF_TASK.get(data.task or "class", Softmax())
+    batches = data.eval_batches(batch_size, split=split)
+    return run_evaluation(_eval_step(model, loss, tta), model, batches, loss.name)
 
 
 def run_evaluation(
@@ -65,9 +72,9 @@ def run_evaluation(
     return {"loss": mean_loss, "accuracy": correct / count, **more, "correct": correct, "count": count}
 
 
-def _eval_step(model: Model, tta: str | None) -> Any:
-    key = ("eval_step", model.preprocess, tta)
-    return model.graph.remember(key, lambda: make_eval_step(model, tta=tta))
+def _eval_step(model: Model, loss: AnyLoss, tta: str | None) -> Any:
+    key = ("eval_step", model.preprocess, loss.name, tta)
+    return model.graph.remember(key, lambda: make_eval_step(model, loss=make_task(loss), tta=tta))
 
 
 def check_fits(model: Model, data: Data) -> None:

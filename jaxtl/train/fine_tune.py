@@ -27,6 +27,7 @@ from jaxtl.train.loop import Loop
 from jaxtl.train.probe import linear_probe
 from jaxtl.train.progress import Progress
 from jaxtl.train.recalibrate import recalibrate
+from jaxtl.train.task import check_task
 from jaxtl.train.written import checkpoint_folder, write_history, write_recipe, write_results
 from jaxtl.trees import unflatten
 
@@ -90,6 +91,7 @@ def fine_tune(
     if recipe.strategy == "scratch":
         model = _without_weights(model, recipe.seed)
     recipe = expand(recipe, model.graph)
+    check_task(recipe, data)
     output = None if recipe.output is None else Path(recipe.output)
     if resume and output is None:
         raise InputError("a run is continued from its output; give the recipe the output of the run")
@@ -103,6 +105,7 @@ def fine_tune(
             folder = checkpoint_folder(output, resume)
             checkpoints = stack.enter_context(Checkpoints(folder, _identity(model, data, recipe)))
             write_recipe(output, recipe)
+            data.write_split(output / "split.json")
         if checkpoints is not None and checkpoints.latest is not None:
             loop.restore(checkpoints)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtl.data.augment import Augment
 from jaxtl.data.dataset import Data
@@ -15,8 +16,24 @@ from jaxtl.model import Model
 from jaxtl.notices import say
 from jaxtl.pretrained.load import load
 from jaxtl.recipe import Augment as AugmentRanges
-from jaxtl.recipe import Recipe
+from jaxtl.recipe import DataSection, Recipe
 from jaxtl.train.fine_tune import Result, fine_tune
+from jaxtl.train.task import check_task
+
+_CHOICE = (
+    "path_column",
+    "label_column",
+    "group_column",
+    "split_column",
+    "label_separator",
+    "task",
+    "value_range",
+    "val_fraction",
+    "folds",
+    "fold",
+    "split_file",
+    "train_samples",
+)
 
 
 @dataclass(frozen=True)
@@ -38,12 +55,13 @@ def prepare(recipe: Recipe) -> Prepared:
         InputError: sections that are missing, or whatever model, data and groups find wrong.
     """
     network, images = recipe.require("model"), recipe.require("data")
-    classes = open_data(images.source, Preprocess(size=(32, 32))).classes
+    found = open_data(images.source, Preprocess(size=(32, 32)), **_how(images, recipe.seed))
+    check_task(recipe, found)
     rates = {"drop_rate": network.drop_rate, "drop_path_rate": network.drop_path_rate}
     model = load(
         network.name,
         weights=None if recipe.strategy == "scratch" else network.weights,
-        num_classes=len(classes),
+        num_classes=len(found.classes),
         until=network.until,
         seed=recipe.seed,
         **{name: rate for name, rate in rates.items() if rate is not None},
@@ -57,19 +75,23 @@ def prepare(recipe: Recipe) -> Prepared:
     data = open_data(
         images.source,
         model,
-        val_fraction=images.val_fraction,
-        seed=recipe.seed,
         augment=Augment(**augment.model_dump()) if isinstance(augment, AugmentRanges) else augment,
-        train_samples=images.train_samples,
         train_size=images.train_size,
         storage=images.storage,
         sampling=images.sampling,
+        **_how(images, recipe.seed),
     )
     say(data.describe())
     expanded = expand(recipe, model.graph)
+    check_task(expanded, data)
     steps = data.steps_per_epoch(recipe.batch_size)
     phases = range(len(expanded.all_phases))
     return Prepared(model, data, expanded, tuple(make_optimizer(expanded, model, steps, phase) for phase in phases))
+
+
+def _how(images: DataSection, seed: int) -> dict[str, Any]:
+    """Which images and labels are taken and which are held out, as keywords of `open_data`."""
+    return {"seed": seed, **{name: getattr(images, name) for name in _CHOICE}}
 
 
 def train(recipe: Recipe, *, resume: bool = False) -> Result:

@@ -128,9 +128,10 @@ def test_memory_stops_at_its_limit():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("tfds:tf_flowers", "unknown data 'tfds:tf_flowers'.*'folder:PATH' and 'digits'"),
-        ("csv:train.csv", "unknown data 'csv:train.csv'"),
-        ("hf:beans", "unknown data"),
+        ("tdfs:tf_flowers", "unknown data 'tdfs:tf_flowers'.*'folder:PATH', .* and 'digits'.*mean 'tfds'"),
+        ("photos", "unknown data 'photos'"),
+        ("a/train.csv", "write 'csv:a/train.csv'"),
+        ("tar:", "names no shards: write tar:PATTERN"),
         ("digit", "did you mean 'digits'"),
         ("folders:photos", "did you mean 'folder'"),
         ("digits:8x8", "unknown data 'digits:8x8'"),
@@ -170,3 +171,10 @@ def test_photographs():
     images = [batch["image"] for batch in itertools.islice(data.train_batches(16), 3)]
     again = [batch["image"] for batch in itertools.islice(data.train_batches(16), 3)]
     np.testing.assert_array_equal(images, again)
+
+
+def test_a_path_is_told_from_an_object(small, tmp_path):
+    with pytest.raises(InputError, match="for a folder write 'folder:"):
+        open_data(tmp_path / "photos", small)
+    with pytest.raises(InputError, match="label_column is empty"):
+        open_data("csv:a", small, label_column=[])

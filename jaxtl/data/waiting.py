@@ -1,0 +1,32 @@
+"""A progress bar for what usually takes no time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+_SOON = 2.0  # seconds
+
+
+def waiting(items: Sequence[T], what: str) -> Iterator[T]:
+    """The items, with a bar on standard error once they have taken two seconds.
+
+    >>> list(waiting([1, 2], "numbers"))
+    [1, 2]
+    """
+    begun = time.monotonic()
+    for number, item in enumerate(items):
+        if time.monotonic() - begun > _SOON:
+            yield from _with_bar(items[number:], what)
+            return
+        yield item
+
+
+def _with_bar(items: Sequence[T], what: str) -> Iterator[T]:
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(items, what, console=console, transient=True, disable=not console.is_terminal)

@@ -1,0 +1,44 @@
+"""Whether a recipe trains for what the data's labels are."""
+
+from __future__ import annotations
+
+from jaxtl.data.dataset import Data
+from jaxtl.errors import InputError
+from jaxtl.recipe import Recipe
+
+_LOSSES = {"class": ("softmax", "focal"), "multi-label": ("sigmoid",), "regression": ("mse",)}
+_MEANING = {
+    "class": "one class an image",
+    "multi-label": "any number of classes an image",
+    "regression": "numbers",
+}
+
+
+def check_task(recipe: Recipe, data: Data) -> None:
+    """Raises ``InputError`` where the loss, or what is fitted before training, is not for the labels of the data.
+
+    Data without a ``task``, made by hand, is not refused.
+
+    >>> from jaxtl.data.open import open_data
+    >>> from jaxtl.data.preprocess import Preprocess
+    >>> data = open_data("digits", Preprocess(size=8), samples_per_class=1)
+    >>> check_task(Recipe.from_keywords(loss={"name": "mse"}), data)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    jaxtl.errors.InputError: digits: its labels are one class an image, and the loss 'mse' is for numbers: ...
+    """
+    if data.task is None:
+        return
+    problems = []
+    fitting = _LOSSES[data.task]
+    if recipe.loss.name not in fitting:
+        meant = next(meaning for task, meaning in _MEANING.items() if recipe.loss.name in _LOSSES[task])
+        problems.append(
+            f"its labels are {_MEANING[data.task]}, and the loss '{recipe.loss.name}' is for {meant}: give the loss "
+            f"{' or '.join(map(repr, fitting))}, or open the data with another task"
+        )
+    if data.task != "class" and recipe.linear_probe:
+        problems.append("linear_probe needs one class an image; give another strategy, or turn it off")
+    if data.task != "class" and recipe.class_weights == "balanced":
+        problems.append("class_weights 'balanced' needs one class an image")
+    if problems:
+        raise InputError(f"{data.name}: " + "; ".join(problems))

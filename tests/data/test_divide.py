@@ -1,0 +1,192 @@
+"""Folds, groups and splits that were written down."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from jaxtl.data import sources
+from jaxtl.data.arrays import PixelSource
+from jaxtl.data.divide import divide
+from jaxtl.data.groups import fold_groups, split_groups
+from jaxtl.data.open import open_data
+from jaxtl.data.opened import Opened, given_split
+from jaxtl.data.preprocess import Preprocess
+from jaxtl.errors import InputError
+
+DIGITS = Preprocess(8, (0.5,), (0.5,))
+
+
+def source_of(labels) -> PixelSource:
+    labels = np.asarray(labels, np.int32)
+    return PixelSource(np.zeros((len(labels), 1, 1), np.uint8), labels, [f"n{i}" for i in range(len(labels))])
+
+
+def names_of(labels) -> list[str]:
+    return [f"c{i}" for i in range(max(labels) + 1)]
+
+
+@given(st.lists(st.integers(2, 30), min_size=1, max_size=5), st.integers(2, 6), st.integers(0, 9))
+def test_folds_are_a_stratified_partition(sizes, folds, seed):
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    assume(folds <= len(labels))
+    parts = [sources.fold(source_of(labels), names_of(labels), folds, number, seed) for number in range(folds)]
+    assert sorted(name for _, val in parts for name in val.names) == sorted(source_of(labels).names)
+    for train, val in parts:
+        assert not set(train.names) & set(val.names)
+        assert len(train) + len(val) == len(labels)
+        assert set(train.labels) == set(labels)
+    for label in range(len(sizes)):
+        counts = [(val.labels == label).sum() for _, val in parts]
+        assert max(counts) - min(counts) <= 1
+    assert max(len(val) for _, val in parts) - min(len(val) for _, val in parts) <= 1
+
+
+grouped = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=4, max_size=80)
+
+
+def _dense(pairs) -> tuple[list[int], list[str]]:
+    known = sorted({label for label, _ in pairs})
+    return [known.index(label) for label, _ in pairs], [f"g{group}" for _, group in pairs]
+
+
+@settings(max_examples=200)
+@given(grouped, st.floats(0.05, 0.6), st.integers(0, 9))
+def test_a_split_by_group_leaves_no_group_on_both_sides(pairs, fraction, seed):
+    labels, groups = _dense(pairs)
+    of_image = dict(zip(source_of(labels).names, groups, strict=True))
+    try:
+        train, val = split_groups(source_of(labels), names_of(labels), groups, fraction, seed)
+    except InputError as error:
+        assume("cannot split into train and val by group" not in str(error))
+        raise
+    assert len(train)
+    assert len(val)
+    assert sorted(train.names + val.names) == sorted(source_of(labels).names)
+    assert not {of_image[name] for name in train.names} & {of_image[name] for name in val.names}
+    assert set(train.labels) == set(labels)
+
+
+@settings(max_examples=200)
+@given(grouped, st.integers(2, 5), st.integers(0, 9))
+def test_folds_by_group_leave_no_group_on_both_sides(pairs, folds, seed):
+    labels, groups = _dense(pairs)
+    source = source_of(labels)
+    of_image = dict(zip(source.names, groups, strict=True))
+    held_out = []
+    for number in range(folds):
+        try:
+            train, val = fold_groups(source, names_of(labels), groups, folds, number, seed)
+        except InputError as error:
+            refused = ("more than the", "out of training", "folds must be between")
+            assume(not any(part in str(error) for part in refused))
+            raise
+        assert len(val)
+        assert not {of_image[name] for name in train.names} & {of_image[name] for name in val.names}
+        held_out += val.names
+    assert sorted(held_out) == sorted(source.names)
+
+
+def test_groups_are_spread_as_evenly_as_they_allow():
+    rng = np.random.default_rng(0)
+    labels = rng.choice(3, 900, p=[0.6, 0.3, 0.1])
+    groups = [f"g{group}" for group in rng.integers(0, 60, 900)]
+    shares = np.bincount(labels) / 900
+    for number in range(5):
+        _, val = fold_groups(source_of(labels), names_of(labels), groups, 5, number, 0)
+        assert abs(len(val) - 180) < 20
+        assert np.abs(np.bincount(val.labels, minlength=3) / len(val) - shares).max() < 0.04
+    vals = [split_groups(source_of(labels), names_of(labels), groups, 0.2, seed)[1] for seed in range(2)]
+    assert all(abs(len(val) - 180) < 20 for val in vals)
+    assert vals[0].names != vals[1].names
+
+
+def test_groups_do_not_depend_on_the_order_of_images():
+    labels, groups = [0, 1] * 30, [f"g{i // 4}" for i in range(60)]
+    source = source_of(labels)
+    order = np.random.default_rng(1).permutation(60)
+    other = sources.Subset(source, order)
+    one = split_groups(source, ["a", "b"], groups, 0.3, 0)[1]
+    two = split_groups(other, ["a", "b"], [groups[i] for i in order], 0.3, 0)[1]
+    assert set(one.names) == set(two.names)
+
+
+def test_a_split_that_is_written_down(tmp_path):
+    data = open_data("digits", DIGITS, seed=3, samples_per_class=4)
+    data.write_split(tmp_path / "new" / "split.json")
+    again = open_data("digits", DIGITS, split_file=tmp_path / "new" / "split.json")
+    assert (again.train.names, again.val.names) == (data.train.names, data.val.names)
+    assert again.notes == (f"{1797 - 40 - len(data.val)} images in neither part",)
+    record = json.loads((tmp_path / "new" / "split.json").read_text())
+    assert record["source"] == "digits"
+    assert record["split"] == "20% held out, seed 3"
+
+
+def test_a_file_divides_the_images_of_both_parts(tmp_path):
+    parts = [sources.Subset(source_of([0, 1] * 5), range(start, start + 5)) for start in (0, 5)]
+    (tmp_path / "a.json").write_text(json.dumps({"train": ["n9", "n0"], "val": ["n1", "n8"]}))
+    train, val, origin, notes = divide(Opened(("a", "b"), *parts), split_file=tmp_path / "a.json")
+    assert (train.names, val.names, origin) == (["n9", "n0"], ["n1", "n8"], "split of a.json")
+    assert val.labels.tolist() == [1, 0]
+    assert notes == ("6 images in neither part",)
+    assert train.identity(0) == parts[1].identity(4)
+
+
+def test_folds_divide_the_training_images_of_a_given_split():
+    parts = [sources.Subset(source_of([0, 1] * 10), range(start, start + 10)) for start in (0, 10)]
+    train, val, origin, notes = divide(Opened(("a", "b"), *parts, origin="own folders"), folds=5, fold=2)
+    assert (len(train), len(val), origin) == (8, 2, "fold 2 of 5, seed 0")
+    assert set(train.names) < set(parts[0].names)
+    assert notes == ("10 validation images of the own folders not used",)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folds": 1}, "folds must be between 2 and 1797"),
+        ({"folds": 5, "fold": 5}, "fold must be between 0 and 4, since folds is 5, not 5"),
+        ({"fold": 1}, "fold=1 needs folds"),
+        ({"folds": 5, "split_file": "a.json"}, "give folds or split_file, not both"),
+        ({"split_file": "/no/such.json"}, "split_file '/no/such.json' cannot be read"),
+        ({"group_column": "who"}, "group_column means nothing for 'digits': digits takes none of them"),
+    ],
+)
+def test_problems(options, message):
+    with pytest.raises(InputError, match=message):
+        open_data("digits", DIGITS, **options)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("not json", "is no JSON"),
+        ("[]", "2 problems.*\n.*'train' must be a list of names"),
+        ('{"train": ["digit-0001"], "val": []}', "'val' must be a list of names of images"),
+        ('{"train": ["digit-0001"], "val": ["digit-0001"]}', "1 images are in train and in val: digit-0001"),
+        ('{"train": ["digit-0001", "digit-0001"], "val": ["digit-0002"]}', "'train' names images twice"),
+        ('{"train": ["digit-0001"], "val": ["a", "b"]}', "2 of its images are not in the data: a, b"),
+        ('{"train": ["digit-0001", "digit-0002"], "val": ["digit-0003"]}', "that training lacks: '3'"),
+    ],
+)
+def test_files_that_are_no_split(tmp_path, content, message):
+    (tmp_path / "split.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        open_data("digits", DIGITS, split_file=tmp_path / "split.json")
+
+
+def test_groups_that_cannot_be_split():
+    with pytest.raises(InputError, match="none can be held out without a class losing all its images"):
+        split_groups(source_of([0, 0, 1, 1]), "ab", ["x", "x", "y", "y"], 0.5, 0)
+    with pytest.raises(InputError, match="folds=3 is more than the 2 groups: x, y"):
+        fold_groups(source_of([0, 1, 0, 1]), "ab", ["x", "x", "y", "y"], 3, 0, 0)
+    with pytest.raises(InputError, match=r"takes all images of class '.' out of training"):
+        fold_groups(source_of([0, 0, 1, 1]), "ab", ["x", "x", "y", "y"], 2, 0, 0)
+
+
+def test_the_order_in_which_splits_are_looked_for():
+    assert given_split(["training", "dev"]) == ("training", "dev", [])
+    assert given_split(["a"]) == (None, None, ["a"])
