@@ -8,9 +8,10 @@ import math
 import numpy as np
 from PIL import Image
 
-from jaxtl.data.colour import CHANGES, factor_range
-from jaxtl.data.images import convert
-from jaxtl.data.preprocess import Preprocess, to_array
+from jaxtl.data.bands import Picture, each_band, size_of, to_array
+from jaxtl.data.colour import CHANGES, RGB_ONLY, factor_range
+from jaxtl.data.modes import convert
+from jaxtl.data.preprocess import Preprocess
 from jaxtl.errors import InputError, nearest
 
 TRIES = 10
@@ -32,9 +33,10 @@ class Augment:
         translate: largest shift, as a part of each side.
         brightness: the factor lies between 1 - brightness and 1 + brightness; the same holds for the next two. These
             four are torchvision's ``ColorJitter``, in a random order; 0 turns each off.
-        contrast: towards or away from the image's mean grey.
+        contrast: towards or away from the image's mean grey; of other channels than grey and RGB each band's own mean.
         saturation: towards or away from the image in grey.
-        hue: largest turn of the hue, as a part of the circle, to either side.
+        hue: largest turn of the hue, as a part of the circle, to either side. Like saturation it means nothing for
+            other channels than grey and RGB, and is refused there.
 
     The crop is the Inception crop as torchvision does it (Szegedy et al. 2014, arXiv:1409.4842): ten tries, then the
     largest central crop with an allowed ratio. It is resized with the interpolation that belongs to the weights.
@@ -103,15 +105,30 @@ class Augment:
         """The changes of colour that are on, and how far each goes."""
         return {name: amount for name in CHANGES if (amount := getattr(self, name))}
 
-    def __call__(self, image: Image.Image, preprocess: Preprocess, rng: np.random.Generator) -> np.ndarray:
-        """Pixels of the augmented image, uint8 (height, width, channels) at ``preprocess.size``."""
+    def check_channels(self, channels: int) -> None:
+        """Raises `InputError` for changes of colour that mean nothing for so many channels.
+
+        >>> Augment(brightness=0.2).check_channels(6)
+        """
+        if channels not in (1, 3) and (wrong := [name for name in RGB_ONLY if getattr(self, name)]):
+            raise InputError(
+                f"augmentation: {' and '.join(wrong)} is for RGB images, not for {channels} channels: set it to 0"
+            )
+
+    def __call__(self, image: Picture, preprocess: Preprocess, rng: np.random.Generator) -> np.ndarray:
+        """Pixels of the augmented image, uint8 (height, width, channels) at ``preprocess.size``.
+
+        All bands of an array go through the same changes.
+        """
+        self.check_channels(preprocess.channels)
         image = convert(image, preprocess.channels)
         if self.scale is None:
             pixels = preprocess(image)
         else:
-            box = crop_box(image.size, self.scale, self.ratio, rng)
+            box = crop_box(size_of(image), self.scale, self.ratio, rng)
             height, width = preprocess.size
-            pixels = to_array(image.crop(box).resize((width, height), preprocess.resample))
+            resample = preprocess.resample
+            pixels = to_array(each_band(image, lambda band: band.crop(box).resize((width, height), resample)))
         return self.after_crop(pixels, rng)
 
     def after_crop(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -142,14 +159,16 @@ class Augment:
         origin = centre - back @ (centre + shift)
         rim = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
         fill = tuple(int(value) for value in np.median(rim, axis=0))
-        image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels).transform(
-            (width, height),
-            Image.Transform.AFFINE,
-            (*back[0], origin[0], *back[1], origin[1]),
-            resample=Image.Resampling.BILINEAR,
-            fillcolor=fill if channels > 1 else fill[0],
-        )
-        return to_array(image)
+
+        def moved(part: np.ndarray, colour: int | tuple[int, ...]) -> np.ndarray:
+            matrix = (*back[0], origin[0], *back[1], origin[1])
+            how = Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+            return np.asarray(Image.fromarray(part).transform((width, height), *how, fillcolor=colour))
+
+        if channels == 3:
+            return moved(pixels, fill)
+        bands = np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
+        return np.stack([moved(band, colour) for band, colour in zip(bands, fill, strict=True)], axis=-1)
 
 
 PRESETS = {

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jaxtl.data.bands import as_grey, size_of
 from jaxtl.data.dataset import Data
 from jaxtl.data.sources import Source, counts
 from jaxtl.errors import InputError
@@ -222,12 +223,12 @@ def _open(source: Source, what: str, most: int, seed: int, seconds: float, progr
             image, _ = source[index]
             pixels = np.asarray(image)
             seen.indices.append(index)
-            seen.sizes.append(image.size)
+            seen.sizes.append(size_of(image))
             seen.grey.append(_is_grey(pixels))
             seen.digests.append(
                 hashlib.blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=16).digest()
             )
-            grey = image.convert("L")
+            grey = as_grey(image)
             seen.thumbnails.append(np.asarray(grey.resize(_THUMBNAIL, Image.Resampling.BOX)))
             seen.fine.append(np.asarray(grey.resize(_FINE, Image.Resampling.BOX)))
             if time.perf_counter() > until:
@@ -236,8 +237,8 @@ def _open(source: Source, what: str, most: int, seed: int, seconds: float, progr
 
 
 def _is_grey(pixels: np.ndarray) -> bool:
-    if pixels.ndim == 2:
-        return True
+    if pixels.ndim == 2 or pixels.shape[2] != 3:
+        return pixels.ndim == 2 or pixels.shape[2] == 1
 
     def equal(part: np.ndarray) -> bool:
         return bool((part[..., 0] == part[..., 1]).all() and (part[..., 1] == part[..., 2]).all())
