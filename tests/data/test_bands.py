@@ -62,7 +62,7 @@ def test_contrast_of_many_bands_keeps_each_bands_mean():
     bands = np.full((8, 8, 4), 130, np.uint8)
     bands[:4] = (100, 140, 160, 150)
     preprocess = Preprocess(8, crop_pct=1.0).with_channels(4)
-    changed = Augment(scale=None, flip=0, contrast=0.9)(bands, preprocess, np.random.default_rng(1))
+    changed = Augment(scale=None, flip=0, contrast=0.9)(bands, preprocess, np.random.default_rng(3))
     assert not np.array_equal(changed, bands)
     np.testing.assert_allclose(changed.mean(axis=(0, 1)), bands.mean(axis=(0, 1)), atol=1)
 
