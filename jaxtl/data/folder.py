@@ -50,6 +50,9 @@ class FolderSource:
         found = path.stat()
         return f"{path}\t{found.st_size}\t{found.st_mtime_ns}"
 
+    def check(self, index: int) -> None:
+        read_image(self.path(index), self._channels, at_least=1)
+
     def size(self, index: int) -> tuple[int, int] | None:
         return image_size(self.path(index), self._channels)
 

@@ -28,6 +28,7 @@ def open_data(
     train_size: int | tuple[int, int] | None = None,
     threads: int | None = None,
     storage: str = "auto",
+    max_bad: float | None = 0.01,
 ) -> Data:
     """Opens labelled images for a network; no image is read yet.
 
@@ -46,6 +47,8 @@ def open_data(
             https://arxiv.org/abs/1906.06423), and fewer pixels train faster. Default: the same.
         threads: how many batches are prepared at the same time; by default one per processor, 16 at most.
         storage: where decoded training images are kept: ``device``, ``disk``, ``stream`` or ``auto``; see `Data`.
+        max_bad: as long as less than this share of a split's images cannot be read, they are left out and named; else
+            nothing is trained. None: images are not looked at before they are used.
 
     Raises:
         InputError: an unknown spec, a folder that cannot be used, settings that cannot be met.
@@ -93,6 +96,7 @@ def open_data(
         notes=notes,
         threads=threads,
         storage=storage,
+        max_bad=max_bad,
     )
 
 

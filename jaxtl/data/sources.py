@@ -20,7 +20,8 @@ class Source(Protocol):
     other channels, and its label; `labels` (int32) and `names` are known without reading an image,
     and `names` are unique and the same on every machine. A source whose images may be kept on disk has a method like
     `identity` more, ``stamp``; see `stamp`. It may have ``size`` and ``reduced`` as well; see `image_size` and
-    `reduced`.
+    `reduced`. Where images may be broken a method ``check(index)`` decodes one, as cheaply as may be, and raises
+    `InputError` if that fails.
     """
 
     labels: np.ndarray
@@ -49,6 +50,8 @@ class Subset:
         self._indices = [int(index) for index in indices]
         self.labels = source.labels[self._indices]
         self.names = [source.names[index] for index in self._indices]
+        if (check := getattr(source, "check", None)) is not None:
+            self.check = lambda index: check(self._indices[index])
 
     def __len__(self) -> int:
         return len(self._indices)

@@ -32,6 +32,8 @@ class ModelSection(Section):
     """Dropout before the head, a probability; null: as it was saved, else none."""
     head: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(strict=False)] = ()
     """Widths of the hidden layers of a new head, [512] say; none: one linear layer."""
+    in_chans: Annotated[int, Field(gt=0)] | None = None
+    """Channels of the images, 6 for pictures of six bands say; null: those of the weights."""
     drop_path_rate: Annotated[Number, Field(ge=0, lt=1)] | None = None
     """Stochastic depth of the last block, a probability; null: as it was saved, else none."""
     remat: bool = False
@@ -87,3 +89,5 @@ class DataSection(Section):
     """Part of the images held out for validation, where the source has no split of its own."""
     train_samples: Annotated[int, Field(gt=0)] | None = None
     """Train on only so many images, drawn alike from every class; null: on all."""
+    max_bad: Fraction = 0.01
+    """Images that cannot be read are left out if they are less than this share of a split; else nothing is trained."""

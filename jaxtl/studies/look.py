@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from jaxtl.data.bands import as_grey, size_of
 from jaxtl.data.dataset import Data
+from jaxtl.data.progress import tracked
 from jaxtl.data.sources import Source, counts
 from jaxtl.errors import InputError
 
@@ -202,16 +202,6 @@ def pairs_within(left: np.ndarray, right: np.ndarray, bits: int = NEAR_BITS) -> 
         distance = np.bitwise_count(left[start : start + _ROWS, None] ^ right[None, :])
         found.append(np.argwhere(distance <= bits) + np.array([start, 0]))
     return np.concatenate(found)
-
-
-def tracked(items: Iterable[Any], total: int, description: str, shown: bool) -> Generator[Any, None, None]:
-    """The items, with a bar on a terminal's standard error."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not shown or not console.is_terminal) as bar:
-        yield from bar.track(items, total=total, description=description)
 
 
 def _open(source: Source, what: str, most: int, seed: int, seconds: float, progress: bool) -> _Seen:

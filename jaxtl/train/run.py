@@ -38,7 +38,8 @@ def prepare(recipe: Recipe) -> Prepared:
         InputError: sections that are missing, or whatever model, data and groups find wrong.
     """
     network, images = recipe.require("model"), recipe.require("data")
-    classes = open_data(images.source, Preprocess(size=(32, 32))).classes
+    unsized = Preprocess(size=(32, 32)).with_channels(network.in_chans or 3)
+    classes = open_data(images.source, unsized).classes
     rates = {"drop_rate": network.drop_rate, "drop_path_rate": network.drop_path_rate}
     model = load(
         network.name,
@@ -46,6 +47,7 @@ def prepare(recipe: Recipe) -> Prepared:
         num_classes=len(classes),
         until=network.until,
         seed=recipe.seed,
+        in_chans=network.in_chans,
         **{name: rate for name, rate in rates.items() if rate is not None},
         **({"head": network.head} if network.head else {}),
         **({"remat": True} if network.remat else {}),
@@ -63,6 +65,7 @@ def prepare(recipe: Recipe) -> Prepared:
         train_samples=images.train_samples,
         train_size=images.train_size,
         storage=images.storage,
+        max_bad=images.max_bad,
     )
     say(data.describe())
     expanded = expand(recipe, model.graph)
