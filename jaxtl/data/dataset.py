@@ -227,7 +227,7 @@ class Data:
         digest.update(json.dumps(settings, sort_keys=True).encode())
         for name, source in self._splits().items():
             for index, label in enumerate(source.labels):
-                digest.update(f"{name}\t{source.identity(index)}\t{label}\n".encode())
+                digest.update(f"{name}\t{source.identity(index)}\t{label}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
 
     def content_key(self, split: str) -> str:
@@ -247,7 +247,7 @@ class Data:
         source = self._split(split)
         digest = hashlib.sha256()
         for index in range(len(source)):
-            digest.update(f"{sources.stamp(source, index) or self._unique}\n".encode())
+            digest.update(f"{sources.stamp(source, index) or self._unique}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
 
     def describe(self) -> str:

@@ -13,7 +13,7 @@ from jaxtl.data.band_files import npy_size, read_npy, read_pages
 from jaxtl.data.bands import Picture, each_band, size_of
 from jaxtl.data.modes import convert
 from jaxtl.data.unreadable import check_size, unreadable
-from jaxtl.errors import InputError
+from jaxtl.errors import InputError, printable
 
 # compared in lower case
 EXTENSIONS = frozenset(
@@ -173,6 +173,6 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"image file '{path}': {error}") from None
+        raise InputError(f"image file '{printable(path)}': {error}") from None
     except Exception as error:
         raise unreadable(path, error) from error

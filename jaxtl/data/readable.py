@@ -114,7 +114,11 @@ def _stamp(source: Source, index: int) -> int | None:
         stamp = sources.stamp(source, index)
     except OSError:
         return None
-    return None if stamp is None else int.from_bytes(hashlib.sha256(stamp.encode()).digest()[:8], "big") or 1
+    return (
+        None
+        if stamp is None
+        else int.from_bytes(hashlib.sha256(stamp.encode(errors="surrogateescape")).digest()[:8], "big") or 1
+    )
 
 
 def _remembered(key: str) -> tuple[np.ndarray, dict[str, str]]:

@@ -169,7 +169,7 @@ def counts(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
 
 def _shuffled_members(source: Source, classes: int, seed: int) -> list[list[int]]:
     """Per class the indices of its images, in an order that depends on names and seed only."""
-    order = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in source.names]
+    order = [hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest() for name in source.names]
     members: list[list[int]] = [[] for _ in range(classes)]
     for index in sorted(range(len(source)), key=order.__getitem__):
         members[source.labels[index]].append(index)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from jaxtl.errors import InputError
+from jaxtl.errors import InputError, printable
 
 _THE_MACHINES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _FOREIGN = (
@@ -29,11 +30,11 @@ def check_size(size: tuple[int, ...]) -> None:
     >>> check_size((100_000, 100_000))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    jaxtl.errors.InputError: it has 100000x100000 pixels, more than ...
+    jaxtl.errors.InputError: it has 10000 megapixels, more than the 89 that are read: make it smaller, ...
     """
     most = Image.MAX_IMAGE_PIXELS
     if most is not None and size[0] * size[1] > most:
-        raise InputError(f"it has {size[0]}x{size[1]} pixels, {_too_many(most)}")
+        raise InputError(_too_many(size[0] * size[1], most))
 
 
 def unreadable(path: Path, error: Exception) -> Exception:
@@ -43,20 +44,26 @@ def unreadable(path: Path, error: Exception) -> Exception:
     """
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _THE_MACHINES):
         return error
+    name = printable(path)
     if isinstance(error, FileNotFoundError):
         if path.is_symlink():
-            return InputError(f"image file '{path}' is a link to a file that does not exist: delete it")
-        return InputError(f"image file '{path}' does not exist")
+            return InputError(f"image file '{name}' is a link to a file that does not exist: delete it")
+        return InputError(f"image file '{name}' does not exist")
+    if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        return InputError(f"image file '{name}' is a link that leads back to itself: delete it")
     if isinstance(error, PermissionError):
-        return InputError(f"cannot read image file '{path}' (permission denied): allow reading it")
+        return InputError(f"cannot read image file '{name}' (permission denied): allow reading it")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return InputError(f"image file '{path}': it has {_too_many(Image.MAX_IMAGE_PIXELS or 0)}")
-    return InputError(f"cannot read image file '{path}' ({_reason(path, error)}): replace it or delete it")
+        most = Image.MAX_IMAGE_PIXELS or 0
+        said = re.search(r"(\d+) pixels", str(error))
+        return InputError(f"image file '{name}': {_too_many(int(said[1]) if said else most + 1, most)}")
+    return InputError(f"cannot read image file '{name}' ({_reason(path, error)}): replace it or delete it")
 
 
-def _too_many(most: int) -> str:
+def _too_many(pixels: int, most: int) -> str:
     return (
-        f"more than the {most // 10**6} megapixels that are read: make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS"
+        f"it has {pixels / 1e6:.0f} megapixels, more than the {most / 1e6:.0f} that are read: make it smaller, or raise "
+        "PIL.Image.MAX_IMAGE_PIXELS"
     )
 
 

@@ -23,9 +23,10 @@ FLAT_LEVELS = 3.0
 """Images with less contrast than this, in levels of 256, have no hash: their bits would be noise."""
 SMALLEST = 16
 """Images below so many pixels on a side have no hash: too many of them look alike."""
-_THUMBNAIL = (9, 8)
-_FINE = (32, 32)
-_ALIKE = 0.95  # correlation of finer thumbnails that makes a pair of near hashes a pair of near duplicates
+THUMBNAIL = (9, 8)
+FINE = (32, 32)
+ALIKE = 0.95
+"""Correlation of finer thumbnails that makes a pair of near hashes a pair of near duplicates."""
 _ROWS = 512
 _SHOWN = 3
 
@@ -219,8 +220,8 @@ def _open(source: Source, what: str, most: int, seed: int, seconds: float, progr
                 hashlib.blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=16).digest()
             )
             grey = as_grey(image)
-            seen.thumbnails.append(np.asarray(grey.resize(_THUMBNAIL, Image.Resampling.BOX)))
-            seen.fine.append(np.asarray(grey.resize(_FINE, Image.Resampling.BOX)))
+            seen.thumbnails.append(np.asarray(grey.resize(THUMBNAIL, Image.Resampling.BOX)))
+            seen.fine.append(np.asarray(grey.resize(FINE, Image.Resampling.BOX)))
             if time.perf_counter() > until:
                 break
     return seen
@@ -246,7 +247,7 @@ def _near_duplicates(data: Data, train: _Seen, val: _Seen) -> tuple[tuple[tuple[
     names = [
         (data.train.names[train.indices[i]], data.val.names[val.indices[j]])
         for i, j in pairs
-        if np.corrcoef(train.fine[i].ravel(), val.fine[j].ravel())[0, 1] >= _ALIKE
+        if np.corrcoef(train.fine[i].ravel(), val.fine[j].ravel())[0, 1] >= ALIKE
     ]
     return tuple(sorted(names)), len(train.indices) + len(val.indices) - len(left) - len(right)
 
