@@ -31,14 +31,19 @@ _TURNS = {
 _DRAWN = ("BUFR", "EPS", "GRIB", "HDF5", "WMF")
 _LYING = (5, 6, 7, 8)  # orientations whose upright image has width and height exchanged
 
-# What Pillow warns of is refused or does not matter here. Anybody's own filters come first.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
-warnings.filterwarnings(
-    "ignore",
+_MURMURS = (
     r"(?s)\s*(Corrupt EXIF|Possibly corrupt EXIF|Truncated File Read|Metadata Warning|Invalid APNG|Image appears to be "
-    r"a malformed MPO|image file could not be identified)",
-    append=True,
+    r"a malformed MPO|image file could not be identified)"
 )
+
+
+def quiet_pillow() -> None:
+    """Ignores what Pillow warns of that is refused or does not matter here, unless a filter of anybody's says else."""
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
+    warnings.filterwarnings("ignore", _MURMURS, append=True)
+
+
+quiet_pillow()
 
 
 def extensions(channels: int) -> frozenset[str]:

@@ -62,8 +62,8 @@ def unreadable(path: Path, error: Exception) -> Exception:
 
 def _too_many(pixels: int, most: int) -> str:
     return (
-        f"it has {pixels / 1e6:.0f} megapixels, more than the {most / 1e6:.0f} that are read: make it smaller, or raise "
-        "PIL.Image.MAX_IMAGE_PIXELS"
+        f"it has {pixels / 1e6:.0f} megapixels, more than the {most / 1e6:.0f} that are read: make it smaller, or "
+        "raise PIL.Image.MAX_IMAGE_PIXELS"
     )
 
 
