@@ -31,16 +31,13 @@ _TURNS = {
 _DRAWN = ("BUFR", "EPS", "GRIB", "HDF5", "WMF")
 _LYING = (5, 6, 7, 8)  # orientations whose upright image has width and height exchanged
 
-_MURMURS = (
-    r"(?s)\s*(Corrupt EXIF|Possibly corrupt EXIF|Truncated File Read|Metadata Warning|Invalid APNG|Image appears to be "
-    r"a malformed MPO|image file could not be identified)"
-)
-
 
 def quiet_pillow() -> None:
     """Ignores what Pillow warns of that is refused or does not matter here, unless a filter of anybody's says else."""
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
-    warnings.filterwarnings("ignore", _MURMURS, append=True)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.\w+ImagePlugin", append=True)
+    maker_note, unknown = r"\s*Possibly corrupt EXIF", r"image file could not be identified"
+    warnings.filterwarnings("ignore", f"{maker_note}|{unknown}", UserWarning, r"PIL\.Image", append=True)
 
 
 quiet_pillow()
