@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 from jaxtl.data.band_files import npy_size, read_npy, read_pages
 from jaxtl.data.bands import Picture, each_band, size_of
 from jaxtl.data.modes import convert
+from jaxtl.data.png_chunks import may_have_exif
 from jaxtl.data.unreadable import check_size, unreadable
 from jaxtl.errors import InputError, printable
 
@@ -120,8 +121,9 @@ def image_size(path: str | Path, channels: int = 3) -> tuple[int, int] | None:
                 return npy_size(path, channels)
             with Image.open(path, formats=_kinds()) as image:
                 width, height = image.size
-                # Pillow gives TIFF files their upright size itself
-                lying = image.format != "TIFF" and _orientation(image) in _LYING
+                # Pillow gives TIFF files their upright size itself, and decodes a PNG to find EXIF behind its pixels
+                turned = image.format != "TIFF" and (image.format != "PNG" or may_have_exif(path))
+                lying = turned and _orientation(image) in _LYING
     except InputError:
         return None
     return (height, width) if lying else (width, height)

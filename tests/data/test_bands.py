@@ -13,6 +13,9 @@ from jaxtl.data.images import image_size, read_image, reduced
 from jaxtl.data.modes import convert
 from jaxtl.data.preprocess import CROP_MODES, Preprocess
 from jaxtl.errors import InputError
+from jaxtl.recipe import Recipe
+from jaxtl.studies.look import look
+from jaxtl.train.run import prepare
 
 SIX = Preprocess(16).with_channels(6)
 
@@ -178,6 +181,27 @@ def test_every_storage_gives_six_bands(six_bands):
     assert data.storage.kind == "device"
     with pytest.raises(InputError, match="hue is for RGB images"):
         jaxtl.open_data(six_bands, SIX, augment=Augment(hue=0.1))
+
+
+def test_a_look_at_six_bands(six_bands):
+    found = look(jaxtl.open_data(six_bands, SIX), progress=False)
+    assert (found.images, found.widths, found.grey) == (20, (24, 24, 24), 0)
+
+
+def test_a_recipe_for_six_bands(six_bands, tmp_path):
+    recipe = Recipe.model_validate(
+        {
+            "model": {"name": "cifar_resnet20.letters", "in_chans": 6, "until": "layer1"},
+            "data": {"source": six_bands, "size": 16, "max_bad": 0.2},
+            "epochs": 1,
+            "batch_size": 8,
+        }
+    )
+    np.save(tmp_path / "fields" / "wet" / "broken.npy", np.zeros((4, 4, 5), np.uint8))
+    ready = prepare(recipe)
+    assert ready.model.preprocess.channels == 6
+    assert len(ready.data.train) + len(ready.data.val) == 26
+    assert sum(map(len, ready.data.left_out.values())) == 1
 
 
 def test_six_bands_train_end_to_end(six_bands, tmp_path):
