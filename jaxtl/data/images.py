@@ -87,7 +87,7 @@ def read_image(path: str | Path, channels: int = 3, at_least: int | None = None)
             return bands if at_least is None else reduced(bands, at_least)
         with Image.open(path, formats=_kinds()) as image:
             check_size(image.size)
-            if channels not in (1, 3) and getattr(image, "n_frames", 1) > 1:
+            if channels not in (1, 3) and image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
                 bands = convert(read_pages(image, channels), channels)
                 return bands if at_least is None else reduced(bands, at_least)
             steps = 1 if at_least is None else reduction(image.size, at_least)

@@ -128,6 +128,9 @@ def test_files_of_six_bands(tmp_path, two, dtype):
         assert image_size(tmp_path / name, 6) == (45, 30)
     np.testing.assert_array_equal(read_image(tmp_path / "two.tif", 6), stacked(two))
     assert read_image(tmp_path / "pages.tif").mode == "RGB"  # the first page
+    first.putalpha(100)
+    first.save(tmp_path / "moving.webp", save_all=True, append_images=[second], lossless=True)
+    assert read_image(tmp_path / "moving.webp", 4).shape == (30, 45, 4)
 
 
 def test_files_that_do_not_fit_are_named(tmp_path, two):
