@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 import jaxtl
 from jaxtl.cli_cache import cache
+from jaxtl.cli_check import check
 from jaxtl.cli_data import show_batch
 from jaxtl.cli_studies import COMMANDS, Config, Overrides
 from jaxtl.errors import InputError, nearest
@@ -229,6 +230,7 @@ def push(
 
 app.command()(cache)
 app.command()(show_batch)
+app.command()(check)
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
 

@@ -6,14 +6,15 @@ from typing import Annotated
 
 import typer
 
-KINDS = ("features", "decoded", "compiled")
+KINDS = ("features", "decoded", "checked", "compiled")
 
 
 def cache(
     action: Annotated[str, typer.Argument(help="list or clear.")] = "list",
     kind: Annotated[str | None, typer.Argument(help=f"Only one of {', '.join(KINDS)}.")] = None,
 ) -> None:
-    """List or clear what was computed once and kept on disk: features, decoded images, compiled programs."""
+    """List or clear what was computed once and kept on disk: features, decoded images, which images can be read,
+    compiled programs."""
     from jaxtl.errors import InputError, nearest
 
     if action not in ("list", "clear"):

@@ -13,6 +13,15 @@ class InputError(ValueError):
     """
 
 
+def printable(text: object) -> str:
+    r"""The text, with bytes of file names that are no UTF-8 written out, so that it can be printed and saved.
+
+    >>> printable("caf\udce9.jpg")
+    'caf\\udce9.jpg'
+    """
+    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def nearest(name: str, known: Iterable[str], most: int = 3) -> str:
     """Names a near miss for an error message: ``"; did you mean 'a' or 'b'?"``, or nothing when none is close.
 

@@ -7,15 +7,15 @@ import math
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from jaxtl.data import colour
+from jaxtl.data.bands import Picture, each_band, size_of, to_array
 from jaxtl.data.blur import blur, radius_of
-from jaxtl.data.colour import CHANGES, factor_range
+from jaxtl.data.colour import CHANGES, RGB_ONLY, factor_range
 from jaxtl.data.geometry import Move, moved
-from jaxtl.data.images import convert
+from jaxtl.data.modes import convert
 from jaxtl.data.policies import LEVELS, POLICIES, changes_of, strength, toned
-from jaxtl.data.preprocess import Preprocess, to_array
+from jaxtl.data.preprocess import Preprocess
 from jaxtl.errors import InputError, nearest
 
 TRIES = 10
@@ -39,9 +39,10 @@ class Augment:
         translate: largest shift, as a part of each side.
         brightness: the factor lies between 1 - brightness and 1 + brightness; the same holds for the next two. These
             four are torchvision's ``ColorJitter``, in a random order; 0 turns each off.
-        contrast: towards or away from the image's mean grey.
+        contrast: towards or away from the image's mean grey; of other channels than grey and RGB each band's own mean.
         saturation: towards or away from the image in grey.
-        hue: largest turn of the hue, as a part of the circle, to either side.
+        hue: largest turn of the hue, as a part of the circle, to either side. Like saturation it means nothing for
+            other channels than grey and RGB, and is refused there.
         flip_vertical: probability of mirroring up and down, for images that have no up.
         policy: "randaugment" or "trivialaugment", a few changes of geometry or tone drawn from a list for each image;
             `jaxtl.data.policies`. None: neither.
@@ -144,15 +145,32 @@ class Augment:
         """The changes of colour that are on, and how far each goes."""
         return {name: amount for name in CHANGES if (amount := getattr(self, name))}
 
-    def __call__(self, image: Image.Image, preprocess: Preprocess, rng: np.random.Generator) -> np.ndarray:
-        """Pixels of the augmented image, uint8 (height, width, channels) at ``preprocess.size``."""
+    def check_channels(self, channels: int) -> None:
+        """Raises `InputError` for changes of colour that mean nothing for so many channels.
+
+        >>> Augment(brightness=0.2).check_channels(6)
+        """
+        if channels not in (1, 3) and (
+            wrong := [name for name in (*RGB_ONLY, "grey", "policy") if getattr(self, name)]
+        ):
+            raise InputError(
+                f"augmentation: {' and '.join(wrong)} is for RGB images, not for {channels} channels: leave it out"
+            )
+
+    def __call__(self, image: Picture, preprocess: Preprocess, rng: np.random.Generator) -> np.ndarray:
+        """Pixels of the augmented image, uint8 (height, width, channels) at ``preprocess.size``.
+
+        All bands of an array go through the same changes.
+        """
+        self.check_channels(preprocess.channels)
         image = convert(image, preprocess.channels)
         if self.scale is None:
             pixels = preprocess(image)
         else:
-            box = crop_box(image.size, self.scale, self.ratio, rng)
+            box = crop_box(size_of(image), self.scale, self.ratio, rng)
             height, width = preprocess.size
-            pixels = to_array(image.crop(box).resize((width, height), preprocess.resample))
+            resample = preprocess.resample
+            pixels = to_array(each_band(image, lambda band: band.crop(box).resize((width, height), resample)))
         return self.after_crop(pixels, rng)
 
     def after_crop(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

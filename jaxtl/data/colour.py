@@ -23,8 +23,12 @@ def brightness(xp: Any, pixels: Any, factor: Any) -> Any:
 
 
 def contrast(xp: Any, pixels: Any, factor: Any) -> Any:
-    """Blends with the mean of the image in grey: 0 is that grey, 1 the image."""
+    """Blends with the mean of the image in grey: 0 is that grey, 1 the image. Of other channels than one and three each
+    blends with its own mean."""
     height, width = pixels.shape[:2]
+    if pixels.shape[-1] not in (1, 3):
+        means = xp.sum(pixels.astype(xp.int32), axis=(0, 1)).astype(xp.float32) / (height * width)
+        return blend(xp, pixels, means, factor)
     # whole numbers, so that the sum does not depend on the order of its terms
     mean = xp.sum(_grey(xp, pixels).astype(xp.int32)).astype(xp.float32) / (height * width)
     return blend(xp, pixels, mean, factor)
@@ -60,6 +64,7 @@ def hue(xp: Any, pixels: Any, turn: Any) -> Any:
 
 
 CHANGES = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
+RGB_ONLY = ("saturation", "hue")
 
 
 def factor_range(name: str, amount: float) -> tuple[float, float]:

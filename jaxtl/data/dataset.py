@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from jaxtl.data import sources
 from jaxtl.data.augment import Augment
 from jaxtl.data.memory import Memory
 from jaxtl.data.pipeline import Batch, Example, epoch_order, ordered_batches
 from jaxtl.data.preprocess import Preprocess
+from jaxtl.data.readable import check_share, without_unreadable
 from jaxtl.data.sources import Source, counts
-from jaxtl.data.storage import Storage
+from jaxtl.data.storage import Storage, check_kind
 from jaxtl.data.training import TrainingImages
 from jaxtl.errors import InputError, nearest
 from jaxtl.files import write_whole
@@ -49,6 +51,9 @@ class Data:
     twice the training size; then, and on the device because random numbers differ, the pixels are not those of
     ``stream``, and `fingerprint` says so.
 
+    Image files are decoded once, when a split is first asked for, to see which can be read; jaxtl's cache remembers
+    that. Those that cannot are left out and named, as long as they are less than `max_bad` of the split.
+
     Args:
         name: what it was opened from, for people.
         classes: class names; labels are positions in it.
@@ -65,9 +70,15 @@ class Data:
         storage: ``auto``, ``device``, ``disk`` or ``stream``.
         sampling: ``shuffled``: every training image once an epoch; ``balanced``: all classes equally often, so that
             images of small classes come several times and some of large ones don't.
+        max_bad: share of a split's images that must not be reached by those that cannot be read; None: they are not
+            looked at before they are used.
+
+    Attributes:
+        left_out: by split why each image that was left out could not be read; empty before the split is asked for.
 
     Raises:
-        InputError: an unknown storage or sampling, or labels that are no classes where sampling is balanced.
+        InputError: an unknown storage or sampling, a share that is none, labels that are no classes where sampling
+            is balanced, changes of colour that mean nothing for the channels.
 
     >>> from jaxtl.data.open import open_data
     >>> data = open_data("digits", Preprocess(size=8, mean=(0.5,), std=(0.5,), crop_pct=1.0))
@@ -94,11 +105,22 @@ class Data:
         threads: int | None = None,
         storage: str = "auto",
         sampling: str = "shuffled",
+        max_bad: float | None = None,
     ) -> None:
+        check_kind(storage)
+        check_share(max_bad)
+        augment.check_channels(preprocess.channels)
+        if sampling not in SAMPLINGS:
+            hint = nearest(str(sampling), SAMPLINGS)
+            raise InputError(f"sampling '{sampling}' is none of {', '.join(SAMPLINGS)}{hint}")
+        if sampling == "balanced" and not sources.has_classes(train):
+            raise InputError(f"balanced sampling needs one class an image, and {name} has other labels")
         self.name = name
         self.classes = classes
-        self.train = train
-        self.val = val
+        self.left_out: dict[str, tuple[str, ...]] = {}
+        self._opened = {"train": train, "val": val}
+        self._max_bad = max_bad
+        self._storage = storage
         self.preprocess = preprocess
         self.train_preprocess = preprocess if train_size is None else preprocess.replace(size=train_size)
         self.augment = augment
@@ -109,20 +131,19 @@ class Data:
         self.sampling = sampling
         self._unique = uuid.uuid4().hex
         self._prepared = {
-            name: Memory(functools.partial(self._prepare, source), lambda pixels: pixels.nbytes, PREPARED_BYTES)
-            for name, source in self._splits().items()
+            split: Memory(functools.partial(self._prepare, split), lambda pixels: pixels.nbytes, PREPARED_BYTES)
+            for split in self._opened
         }
-        self._training = TrainingImages(
-            train,
-            augment,
-            self.train_preprocess,
-            plain=self._prepared["train"] if self.train_preprocess == preprocess else None,
-            content_key=lambda: self.content_key("train"),
-            name=name,
-            threads=self.threads,
-            storage=storage,
-            balance=self._balance,
-        )
+
+    @functools.cached_property
+    def train(self) -> Source:
+        """Training images; the first use looks which can be read, and raises `InputError` where too many cannot."""
+        return self._readable("train")
+
+    @functools.cached_property
+    def val(self) -> Source:
+        """Validation images, as `train`."""
+        return self._readable("val")
 
     @property
     def storage(self) -> Storage:
@@ -225,7 +246,7 @@ class Data:
         for name, source in self._splits().items():
             for index, label in enumerate(source.labels):
                 said = label if np.ndim(label) == 0 else label.tobytes().hex()
-                digest.update(f"{name}\t{source.identity(index)}\t{said}\n".encode())
+                digest.update(f"{name}\t{source.identity(index)}\t{said}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
 
     def content_key(self, split: str) -> str:
@@ -245,7 +266,7 @@ class Data:
         source = self._split(split)
         digest = hashlib.sha256()
         for index in range(len(source)):
-            digest.update(f"{sources.stamp(source, index) or self._unique}\n".encode())
+            digest.update(f"{sources.stamp(source, index) or self._unique}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
 
     def describe(self) -> str:
@@ -257,27 +278,32 @@ class Data:
             f"{height}x{width}x{self.preprocess.channels} {self.preprocess.interpolation}{self._training_size()}",
             *(["every class equally often"] if self.sampling == "balanced" else []),
             *self._kept_where(),
+            *(
+                f"{len(bad)} {split} images left out, which cannot be read"
+                for split, bad in self.left_out.items()
+                if bad
+            ),
             *self.notes,
         ]
         return "; ".join(parts)
 
     def record(self) -> dict[str, Any]:
         """The same for JSON: source, images to train and to validate, where the split comes from, images by class."""
-        found = {"source": self.name, "train": len(self.train), "val": len(self.val), "split": self.split}
+        found: dict[str, Any] = {
+            "source": self.name,
+            "train": len(self.train),
+            "val": len(self.val),
+            "split": self.split,
+        }
+        if left_out := {split: list(bad) for split, bad in self.left_out.items() if bad}:
+            found["left_out"] = left_out
         if not sources.has_classes(self.train):
             return {**found, **({} if self.task is None else {"task": self.task})}
         return {**found, "train_by_class": counts(self.train.labels, self.classes)}
 
     @functools.cached_property
     def _balance(self) -> np.ndarray | None:
-        if self.sampling not in SAMPLINGS:
-            hint = nearest(str(self.sampling), SAMPLINGS)
-            raise InputError(f"sampling '{self.sampling}' is none of {', '.join(SAMPLINGS)}{hint}")
-        if self.sampling == "shuffled":
-            return None
-        if not sources.has_classes(self.train):
-            raise InputError(f"balanced sampling needs one class an image, and {self.name} has other labels")
-        return self.train.labels
+        return self.train.labels if self.sampling == "balanced" else None
 
     def split_record(self) -> dict[str, Any]:
         """The split for JSON: ``{"source", "split", "train": [names], "val": [names]}``.
@@ -319,24 +345,49 @@ class Data:
     def _splits(self) -> dict[str, Source]:
         return {"train": self.train, "val": self.val}
 
+    def _readable(self, split: str) -> Source:
+        source = self._opened[split]
+        if self._max_bad is None:
+            return source
+        what = f"{self.name}, channels {self.preprocess.channels}, limit {Image.MAX_IMAGE_PIXELS}"
+        found, self.left_out[split] = without_unreadable(
+            source, self.classes, self._max_bad, what=what, split=split, threads=self.threads
+        )
+        return found
+
+    @functools.cached_property
+    def _training(self) -> TrainingImages:
+        return TrainingImages(
+            self.train,
+            self.augment,
+            self.train_preprocess,
+            plain=self._prepared["train"] if self.train_preprocess == self.preprocess else None,
+            content_key=lambda: self.content_key("train"),
+            name=self.name,
+            threads=self.threads,
+            storage=self._storage,
+            balance=self._balance,
+        )
+
     def _split(self, name: str) -> Source:
-        if name not in self._splits():
+        if name not in self._opened:
             raise InputError(f"split must be 'train' or 'val', not '{name}'")
-        return self._splits()[name]
+        return self.train if name == "train" else self.val
 
     def _train_batch_size(self, batch_size: int) -> int:
         _check_batch_size(batch_size)
         return min(batch_size, len(self.train))
 
-    def _prepare(self, source: Source, index: int) -> np.ndarray:
-        return self.preprocess(source[index][0])
+    def _prepare(self, split: str, index: int) -> np.ndarray:
+        return self.preprocess(self._split(split)[index][0])
 
     def _evaluated(self, split: str, index: int) -> Example:
-        return {"image": self._prepared[split](index), "label": self._splits()[split].labels[index]}
+        return {"image": self._prepared[split](index), "label": self._split(split).labels[index]}
 
     def _kept_where(self) -> list[str]:
         """For people, once it was chosen, and where it is not the host's memory."""
-        chosen = self._training.chosen
+        training: TrainingImages | None = self.__dict__.get("_training")
+        chosen = None if training is None else training.chosen
         return [f"training images kept on {chosen.kind}"] if chosen and chosen.kind in ("device", "disk") else []
 
 

@@ -52,7 +52,8 @@ def augmented(
         uint8 (batch, height, width, channels).
 
     Raises:
-        InputError: images of another size where the augmentation does not crop.
+        InputError: images of another size where the augmentation does not crop; changes that mean nothing for so many
+            channels.
 
     >>> import jax.numpy as jnp
     >>> keys = example_keys(0, jnp.zeros(2, jnp.uint32), jnp.arange(2, dtype=jnp.uint32))
@@ -62,6 +63,7 @@ def augmented(
     """
     import jax
 
+    augment.check_channels(images.shape[-1])
     if augment.scale is None and images.shape[1:3] != tuple(size):
         raise InputError(
             f"augmentation without a random crop needs images of {size[0]}x{size[1]} pixels, not of "

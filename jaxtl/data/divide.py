@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from jaxtl.data import sources
+from jaxtl.data.bands import Picture
 from jaxtl.data.groups import fold_groups, split_groups
 from jaxtl.data.opened import Opened, checked
 from jaxtl.data.problems import refuse, shown
@@ -132,7 +132,7 @@ class Joined:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+    def __getitem__(self, index: int) -> tuple[Picture, int]:
         source, place = self._at(index)
         return source[place]
 
@@ -143,10 +143,14 @@ class Joined:
     def stamp(self, index: int) -> str | None:
         return sources.stamp(*self._at(index))
 
+    def check(self, index: int) -> None:
+        source, place = self._at(index)
+        getattr(source, "check", source.__getitem__)(place)
+
     def size(self, index: int) -> tuple[int, int] | None:
         return sources.image_size(*self._at(index))
 
-    def reduced(self, index: int, at_least: int) -> Image.Image:
+    def reduced(self, index: int, at_least: int) -> Picture:
         return sources.reduced(*self._at(index), at_least)
 
     def _at(self, index: int) -> tuple[Source, int]:

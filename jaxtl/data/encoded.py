@@ -7,8 +7,8 @@ import io
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 
+from jaxtl.data.bands import Picture
 from jaxtl.data.images import decode_image, image_size
 
 
@@ -19,10 +19,11 @@ class EncodedSource:
         read: from an index to the bytes of the file; called from several threads.
         names: one unique name an image.
         labels: int32 (N,) or float32 (N, K).
-        channels: 3 reads RGB images, 1 greyscale ones.
+        channels: 3 reads RGB images, 1 greyscale ones, others arrays of bands.
         identity: from an index to what changes when the image changes; None: its name and a digest of the bytes.
         stamp: from an index to where the bytes lie and when that was written, or None where it is not known.
 
+    >>> from PIL import Image
     >>> file = io.BytesIO()
     >>> Image.new("RGB", (4, 3), "red").save(file, "PNG")
     >>> source = EncodedSource(lambda index: file.getvalue(), ["red"], np.zeros(1, np.int32))
@@ -50,7 +51,7 @@ class EncodedSource:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+    def __getitem__(self, index: int) -> tuple[Picture, int]:
         return self._decoded(index, None), label_of(self.labels, index)
 
     def identity(self, index: int) -> str:
@@ -62,12 +63,15 @@ class EncodedSource:
         return self._stamp(index)
 
     def size(self, index: int) -> tuple[int, int] | None:
-        return image_size(io.BytesIO(self._read(index)))
+        return image_size(io.BytesIO(self._read(index)), self._channels)
 
-    def reduced(self, index: int, at_least: int) -> Image.Image:
+    def check(self, index: int) -> None:
+        self._decoded(index, 1)
+
+    def reduced(self, index: int, at_least: int) -> Picture:
         return self._decoded(index, at_least)
 
-    def _decoded(self, index: int, at_least: int | None) -> Image.Image:
+    def _decoded(self, index: int, at_least: int | None) -> Picture:
         return decode_image(self._read(index), f"image '{self.names[index]}'", self._channels, at_least)
 
 

@@ -8,11 +8,12 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from jaxtl.data.images import EXTENSIONS, image_size, read_image
+from jaxtl.data.bands import Picture
+from jaxtl.data.images import extensions, image_size, read_image
 from jaxtl.data.kinds import Options
 from jaxtl.data.opened import Opened
+from jaxtl.data.walk import subfolders, walk
 from jaxtl.errors import InputError, nearest
 
 VAL_NAMES = ("val", "valid", "validation", "test")
@@ -25,7 +26,7 @@ class FolderSource:
         root: the folder that names are relative to.
         names: paths of the images below root, with forward slashes.
         labels: one per name.
-        channels: 3 reads RGB images, 1 greyscale ones.
+        channels: 3 reads RGB images, 1 greyscale ones, others arrays of bands.
     """
 
     def __init__(self, root: Path, names: list[str], labels: np.ndarray, channels: int = 3) -> None:
@@ -37,22 +38,28 @@ class FolderSource:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        return read_image(self._root / self.names[index], self._channels), int(self.labels[index])
+    def __getitem__(self, index: int) -> tuple[Picture, int]:
+        return read_image(self.path(index), self._channels), int(self.labels[index])
+
+    def path(self, index: int) -> Path:
+        return self._root / self.names[index]
 
     def identity(self, index: int) -> str:
-        return f"{self.names[index]}\t{(self._root / self.names[index]).stat().st_size}"
+        return f"{self.names[index]}\t{self.path(index).stat().st_size}"
 
     def stamp(self, index: int) -> str:
         path = self._root.resolve() / self.names[index]
         found = path.stat()
         return f"{path}\t{found.st_size}\t{found.st_mtime_ns}"
 
-    def size(self, index: int) -> tuple[int, int] | None:
-        return image_size(self._root / self.names[index])
+    def check(self, index: int) -> None:
+        read_image(self.path(index), self._channels, at_least=1)
 
-    def reduced(self, index: int, at_least: int) -> Image.Image:
-        return read_image(self._root / self.names[index], self._channels, at_least)
+    def size(self, index: int) -> tuple[int, int] | None:
+        return image_size(self.path(index), self._channels)
+
+    def reduced(self, index: int, at_least: int) -> Picture:
+        return read_image(self.path(index), self._channels, at_least)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,64 +82,91 @@ def open_folder(path: str | Path, channels: int = 3) -> Folder:
     """Looks through ``path/<class>/...`` or ``path/train/<class>/...`` without opening an image.
 
     Beside ``train`` the first of ``val``, ``valid``, ``validation`` and ``test`` that exists is the validation set.
-    Class folders are searched in depth. Names are sorted, extensions may have any case, hidden files and folders are
-    passed over; files that are no images and folders that are not used are told in `notes`.
+    Class folders are searched in depth and through links. Names are sorted, extensions may have any case, hidden files
+    and folders are passed over; files that are no images, links to folders that are read already, and folders that
+    are not used are told in `notes`.
 
     Raises:
         InputError: listing all that is wrong: no such folder, no class subfolders, images outside of them, a class
-            without images, a single class, classes in val that train lacks.
+            without images, a single class, classes in val that train lacks, folders that cannot be read.
+    """
+    found, problems = scan_folder(path, channels)
+    if len(problems) == 1:
+        raise InputError(problems[0])
+    if problems:
+        raise InputError(f"{len(problems)} problems with {path}:\n" + "\n".join(f"- {line}" for line in problems))
+    return found
+
+
+def scan_folder(path: str | Path, channels: int = 3) -> tuple[Folder, list[str]]:
+    """As `open_folder`, but gives what is wrong beside what is there.
+
+    Raises:
+        InputError: no such folder.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
         raise InputError(_missing(root))
+    try:
+        return _scan_parts(root, channels)
+    except PermissionError as error:
+        raise InputError(f"folder '{error.filename}' cannot be read (permission denied): allow reading it") from None
+
+
+def _scan_parts(root: Path, channels: int) -> tuple[Folder, list[str]]:
+    endings = extensions(channels)
     train_root = root / "train"
     if not train_root.is_dir():
-        train, problems, notes = _scan(root)
-        _refuse(root, problems + _too_few(root, train))
-        return Folder(tuple(train), _source(root, root, train, tuple(train), channels), None, tuple(notes))
+        train, problems, notes = _scan(root, endings)
+        classes = tuple(train)
+        whole = Folder(classes, _source(root, root, train, classes, channels), None, tuple(notes))
+        return whole, problems + _too_few(root, train)
 
-    train, problems, notes = _scan(train_root)
+    train, problems, notes = _scan(train_root, endings)
+    classes = tuple(train)
     problems += _too_few(train_root, train)
     val_name = next((name for name in VAL_NAMES if (root / name).is_dir()), None)
-    unused = [name for name in _subfolders(root) if name not in ("train", val_name)]
+    unused = [name for name in subfolders(root) if name not in ("train", val_name)]
     if unused:
         notes.append(f"folder not used: {', '.join(unused)}")
+    source = _source(root, train_root, train, classes, channels)
     if val_name is None:
-        _refuse(root, problems)
-        return Folder(tuple(train), _source(root, train_root, train, tuple(train), channels), None, tuple(notes))
+        return Folder(classes, source, None, tuple(notes)), problems
 
-    val, val_problems, val_notes = _scan(root / val_name)
+    val, val_problems, val_notes = _scan(root / val_name, endings)
     problems += val_problems
     if train and (strange := [f"'{name}'{nearest(name, train)}" for name in val if name not in train]):
         problems.append(f"classes in {val_name}/ that train/ lacks: {', '.join(strange)}")
     if lacking := [name for name in train if name not in val]:
         val_notes.append(f"no {val_name} images of: {', '.join(lacking)}")
-    _refuse(root, problems)
-    return Folder(
-        classes=tuple(train),
-        train=_source(root, train_root, train, tuple(train), channels),
-        val=_source(root, root / val_name, val, tuple(train), channels),
-        notes=tuple(notes + val_notes),
-    )
+    held_out = _source(root, root / val_name, val, classes, channels)
+    return Folder(classes, source, held_out, tuple(notes + val_notes)), problems
 
 
-def _scan(root: Path) -> tuple[dict[str, list[str]], list[str], list[str]]:
+def _scan(root: Path, endings: frozenset[str]) -> tuple[dict[str, list[str]], list[str], list[str]]:
     """Images per class below root, what is wrong, and what is worth telling."""
     problems, notes = [], []
-    loose = [entry.name for entry in os.scandir(root) if entry.is_file() and _is_image(entry.name)]
+    loose = [entry.name for entry in os.scandir(root) if os.path.isfile(entry.path) and _is_image(entry.name, endings)]
     classes, others = {}, Counter[str]()
-    for name in _subfolders(root):
-        classes[name], strangers = _files(root / name)
+    for name in subfolders(root):
+        found = walk(root / name)
+        classes[name] = [file for file in found.files if _is_image(file, endings)]
+        strangers = Counter(_ending(file) or "no extension" for file in found.files if not _is_image(file, endings))
         others += strangers
+        notes += [f"link to a folder that is read already: {root.name}/{name}/{link}" for link in found.repeated]
+        problems += [
+            f"folder '{root / name / closed}' cannot be read (permission denied): allow reading it"
+            for closed in found.closed
+        ]
         if not classes[name]:
-            found = f" (only {_listed(strangers)})" if strangers else ""
-            problems.append(f"class '{name}' has no images{found}: add images to {root / name} or remove the folder")
+            only = f" (only {_listed(strangers)})" if strangers else ""
+            problems.append(f"class '{name}' has no images{only}: add images to {root / name} or remove the folder")
     if not classes:
         where = "directly in it" if loose else "in it"
         problems = [f"{root} has no class subfolders and {len(loose) or 'no'} images {where}: put the images of each "
                     f"class into a subfolder named after the class"]  # fmt: skip
     elif not any(classes.values()):
-        problems = [f"no images in {root} ({', '.join(sorted(EXTENSIONS))})"]
+        problems = [f"no images in {root} ({', '.join(sorted(endings))})"]
     elif loose:
         problems.append(f"{len(loose)} images lie beside the class folders in {root}, such as '{min(loose)}': move "
                         "each into its class's folder")  # fmt: skip
@@ -145,39 +179,25 @@ def _too_few(root: Path, classes: dict[str, list[str]]) -> list[str]:
     if len(classes) != 1:
         return []
     (only,) = classes
-    inner = " (its subfolders may be the classes: open that folder)" if _subfolders(root / only) else ""
+    inner = " (its subfolders may be the classes: open that folder)" if subfolders(root / only) else ""
     return [f"only one class, '{only}', in {root}{inner}: at least two are needed to tell apart"]
 
 
 def _source(
     root: Path, part: Path, found: dict[str, list[str]], classes: tuple[str, ...], channels: int
 ) -> FolderSource:
-    names = [(part / name / file).relative_to(root).as_posix() for name, files in found.items() for file in files]
-    labels = [classes.index(name) for name, files in found.items() for _ in files]
+    known = {name: files for name, files in found.items() if name in classes}
+    names = [(part / name / file).relative_to(root).as_posix() for name, files in known.items() for file in files]
+    labels = [classes.index(name) for name, files in known.items() for _ in files]
     return FolderSource(root, names, np.array(labels), channels)
 
 
-def _files(folder: Path) -> tuple[list[str], Counter[str]]:
-    """Images below a folder, as sorted relative paths, and the extensions of the other files."""
-    images, others = [], Counter[str]()
-    for where, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for file in files:
-            if file.startswith("."):
-                continue
-            if _is_image(file):
-                images.append(Path(where, file).relative_to(folder).as_posix())
-            else:
-                others[Path(file).suffix.lower() or "no extension"] += 1
-    return sorted(images), others
+def _is_image(name: str, endings: frozenset[str]) -> bool:
+    return not name.startswith(".") and _ending(name) in endings
 
 
-def _subfolders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def _listed(extensions: Counter[str]) -> str:
@@ -187,13 +207,6 @@ def _listed(extensions: Counter[str]) -> str:
 def _missing(root: Path) -> str:
     if root.is_file():
         return f"'{root}' is a file: give the folder that holds one subfolder per class"
-    siblings = _subfolders(root.parent) if root.parent.is_dir() else []
+    siblings = subfolders(root.parent) if root.parent.is_dir() else []
     where = "" if root.parent.is_dir() else f" (nor does {root.parent})"
     return f"folder '{root}' does not exist{where}{nearest(root.name, siblings)}"
-
-
-def _refuse(root: Path, problems: list[str]) -> None:
-    if len(problems) == 1:
-        raise InputError(problems[0])
-    if problems:
-        raise InputError(f"{len(problems)} problems with {root}:\n" + "\n".join(f"- {line}" for line in problems))

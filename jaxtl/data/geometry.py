@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxtl.data.preprocess import to_array
-
 
 @dataclasses.dataclass(frozen=True)
 class Move:
@@ -60,11 +58,13 @@ def moved(pixels: np.ndarray, move: Move) -> np.ndarray:
     origin = centre - back @ (centre + shift)
     rim = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     fill = tuple(int(value) for value in np.median(rim, axis=0))
-    image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels).transform(
-        (width, height),
-        Image.Transform.AFFINE,
-        (*back[0], origin[0], *back[1], origin[1]),
-        resample=Image.Resampling.BILINEAR,
-        fillcolor=fill if channels > 1 else fill[0],
-    )
-    return to_array(image)
+    matrix = (*back[0], origin[0], *back[1], origin[1])
+
+    def transformed(part: np.ndarray, colour: int | tuple[int, ...]) -> np.ndarray:
+        how = Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+        return np.asarray(Image.fromarray(part).transform((width, height), *how, fillcolor=colour))
+
+    if channels == 3:
+        return transformed(pixels, fill)
+    bands = np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
+    return np.stack([transformed(band, colour) for band, colour in zip(bands, fill, strict=True)], axis=-1)

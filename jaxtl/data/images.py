@@ -1,37 +1,79 @@
-"""Image files and PIL images of any mode, made upright 8-bit images with one or three channels."""
+"""Image files of any kind, read as upright 8-bit pictures."""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
-from jaxtl.errors import InputError
+from jaxtl.data.band_files import npy_size, read_npy, read_pages
+from jaxtl.data.bands import Picture, each_band, size_of
+from jaxtl.data.modes import convert
+from jaxtl.data.png_chunks import may_have_exif
+from jaxtl.data.unreadable import check_size, unreadable
+from jaxtl.errors import InputError, printable
 
 # compared in lower case
 EXTENSIONS = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_DRAWN = ("BUFR", "EPS", "GRIB", "HDF5", "WMF")
 _LYING = (5, 6, 7, 8)  # orientations whose upright image has width and height exchanged
 
 
-def read_image(path: str | Path, channels: int = 3, at_least: int | None = None) -> Image.Image:
-    """Reads an image file, turns it upright by its EXIF orientation and converts it as `convert` does.
+def quiet_pillow() -> None:
+    """Ignores what Pillow warns of that is refused or does not matter here, unless a filter of anybody's says else."""
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.\w+ImagePlugin", append=True)
+    maker_note, unknown = r"\s*Possibly corrupt EXIF", r"image file could not be identified"
+    warnings.filterwarnings("ignore", f"{maker_note}|{unknown}", UserWarning, r"PIL\.Image", append=True)
+
+
+quiet_pillow()
+
+
+def extensions(channels: int) -> frozenset[str]:
+    """Endings of the files that hold pictures of so many channels, in lower case: ``.npy`` beyond 1 and 3.
+
+    >>> sorted(extensions(6) - extensions(3))
+    ['.npy']
+    """
+    return EXTENSIONS if channels in (1, 3) else EXTENSIONS | {".npy"}
+
+
+def read_image(path: str | Path, channels: int = 3, at_least: int | None = None) -> Picture:
+    """Reads an image file, turns it upright by its EXIF orientation and converts it as `jaxtl.data.modes.convert` does.
 
     Torchvision's ``ImageFolder`` leaves a photograph lying on its side when only its EXIF tag says which way is up;
-    here it is turned.
+    here it is turned. Of animations the first frame is read. A corrupt EXIF block turns nothing. For other numbers of
+    channels than 1 and 3 the bands of all pages of a TIFF file are laid one behind the other, and ``.npy`` files hold
+    (height, width, channels) or (channels, height, width).
 
     Args:
         path: of the file.
-        channels: 3 for RGB, 1 for greyscale.
+        channels: 3 for RGB, 1 for greyscale, others for arrays of bands.
         at_least: decode it reduced as `reduction` says, JPEG files by their own steps, which is several times faster
             than decoding them whole. None: whole.
 
+    Returns:
+        a PIL image in mode "RGB" or "L", or uint8 (height, width, channels).
+
     Raises:
-        InputError: the file is missing, empty, truncated or no image.
+        InputError: the file is missing, empty, truncated or no image; it has more than ``PIL.Image.MAX_IMAGE_PIXELS``
+            pixels (89 million, unless that was changed); its pixels cannot be converted.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "red.png"
@@ -39,26 +81,22 @@ def read_image(path: str | Path, channels: int = 3, at_least: int | None = None)
     >>> read_image(path).size, read_image(path, channels=1).mode
     ((4, 3), 'L')
     """
-    try:
-        return _opened(path, channels, at_least)
-    except FileNotFoundError:
-        raise InputError(f"image file '{path}' does not exist") from None
-    except InputError as error:
-        raise InputError(f"image file '{path}': {error}") from None
-    except _UNREADABLE as error:
-        empty = Path(path).is_file() and Path(path).stat().st_size == 0
-        reason = "the file is empty" if empty else str(error)
-        raise InputError(f"cannot read image file '{path}' ({reason}): replace it or delete it") from error
+    path = Path(path)
+    with _named(path):
+        if path.suffix.lower() == ".npy":
+            bands = convert(read_npy(path, channels), channels)
+            return bands if at_least is None else reduced(bands, at_least)
+        return _decoded(path, channels, at_least)
 
 
-def decode_image(data: bytes, what: str, channels: int = 3, at_least: int | None = None) -> Image.Image:
+def decode_image(data: bytes, what: str, channels: int = 3, at_least: int | None = None) -> Picture:
     """The same for the bytes of an image file, wherever they come from.
 
     Args:
         data: of the file.
         what: the image, for people: where it lies.
-        channels: 3 for RGB, 1 for greyscale.
-        at_least: as in `read_image`.
+        channels: as for `read_image`.
+        at_least: as for `read_image`.
 
     Raises:
         InputError: no bytes, or they are truncated or no image.
@@ -69,29 +107,39 @@ def decode_image(data: bytes, what: str, channels: int = 3, at_least: int | None
     (4, 3)
     """
     try:
-        return _opened(io.BytesIO(data), channels, at_least)
+        return _decoded(io.BytesIO(data), channels, at_least)
     except InputError as error:
         raise InputError(f"{what}: {error}") from None
-    except _UNREADABLE as error:
-        reason = str(error) if data else "it has no bytes"
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__) if data else "it has no bytes"
         raise InputError(f"cannot read {what} ({reason}): replace it or leave it out") from error
 
 
-def _opened(file: str | Path | io.BytesIO, channels: int, at_least: int | None) -> Image.Image:
-    with Image.open(file) as image:
+def _decoded(file: Path | io.BytesIO, channels: int, at_least: int | None) -> Picture:
+    with Image.open(file, formats=_kinds()) as image:
+        check_size(image.size)
+        if channels not in (1, 3) and image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+            bands = convert(read_pages(image, channels), channels)
+            return bands if at_least is None else reduced(bands, at_least)
         steps = 1 if at_least is None else reduction(image.size, at_least)
         before = image.size
         if at_least is not None and steps > 1:
             image.draft(None, (at_least, at_least))
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-    converted = convert(image, channels)
-    drafted = round(max(before) / max(image.size))
-    return converted if steps == drafted else converted.reduce(steps // drafted)
+        turn = _TURNS.get(_orientation(image))
+        converted = convert(image if turn is None else image.transpose(turn), channels)
+    drafted = round(max(before) / max(size_of(converted)))
+    return converted if steps == drafted else _by(converted, steps // drafted)
 
 
-def image_size(file: str | Path | io.BytesIO) -> tuple[int, int] | None:
+def image_size(file: str | Path | io.BytesIO, channels: int = 3) -> tuple[int, int] | None:
     """Width and height of the upright image, from the file's header; None where that cannot be read.
+
+    Args:
+        file: its path, or its bytes.
+        channels: as for `read_image`.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "red.png"
@@ -100,11 +148,23 @@ def image_size(file: str | Path | io.BytesIO) -> tuple[int, int] | None:
     (4, 3)
     """
     try:
-        with Image.open(file) as image:
-            width, height = image.size
-            lying = image.getexif().get(ExifTags.Base.Orientation, 1) in _LYING
-    except _UNREADABLE:
+        if isinstance(file, io.BytesIO):
+            return _size(file)
+        path = Path(file)
+        with _named(path):
+            return npy_size(path, channels) if path.suffix.lower() == ".npy" else _size(path)
+    except MemoryError:
+        raise
+    except Exception:  # Pillow parses what anybody may have written
         return None
+
+
+def _size(file: Path | io.BytesIO) -> tuple[int, int]:
+    with Image.open(file, formats=_kinds()) as image:
+        width, height = image.size
+        # Pillow gives TIFF files their upright size itself, and decodes a PNG to find EXIF behind its pixels
+        turned = image.format != "TIFF" and (image.format != "PNG" or may_have_exif(file))
+        lying = turned and _orientation(image) in _LYING
     return (height, width) if lying else (width, height)
 
 
@@ -121,41 +181,41 @@ def reduction(size: tuple[int, int], at_least: int) -> int:
     return power * max(1, short // power // at_least)
 
 
-def reduced(image: Image.Image, at_least: int) -> Image.Image:
-    """The image made smaller by `reduction`, every pixel the mean of those it replaces.
+def reduced(picture: Picture, at_least: int) -> Picture:
+    """The picture made smaller by `reduction`, every pixel the mean of those it replaces.
 
     >>> reduced(Image.new("RGB", (100, 50)), 20).size
     (50, 25)
     """
-    steps = reduction(image.size, at_least)
-    return image if steps == 1 else image.reduce(steps)
+    steps = reduction(size_of(picture), at_least)
+    return picture if steps == 1 else _by(picture, steps)
 
 
-def convert(image: Image.Image, channels: int) -> Image.Image:
-    """The image in mode "RGB" (three channels) or "L" (one channel).
+def _kinds() -> list[str]:
+    """Pillow's formats, those that others have registered included, but not what is drawn by other programs."""
+    Image.init()
+    return [kind for kind in Image.ID if kind not in _DRAWN]
 
-    What is transparent (RGBA, LA, PA, a palette with a transparent colour) is laid over white. 16-bit greyscale keeps
-    its upper eight bits, where PIL's own conversion may clip.
 
-    Raises:
-        InputError: for floating-point images, whose range nobody knows, and for other numbers of channels.
+def _by(picture: Picture, steps: int) -> Picture:
+    return each_band(picture, lambda band: band.reduce(steps))
 
-    >>> convert(Image.new("RGBA", (1, 1), (0, 0, 0, 0)), 3).getpixel((0, 0))
-    (255, 255, 255)
-    """
-    if channels not in (1, 3):
-        raise InputError(f"an image can be given 1 or 3 channels, not {channels}: pass arrays for other numbers")
-    mode = "L" if channels == 1 else "RGB"
-    if image.mode == mode and "transparency" not in image.info:
-        return image
-    if image.mode == "F":
-        raise InputError("floating-point pixels have no known range: save it as an 8-bit or 16-bit image")
-    if image.mode.startswith("I"):
-        wide = np.asarray(image)
-        if wide.min() < 0 or wide.max() > 0xFFFF:
-            raise InputError("pixels of more than 16 bits: save it as an 8-bit or 16-bit image")
-        image = Image.fromarray((wide >> 8).astype(np.uint8))
-    elif image.has_transparency_data:
-        overlay = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", overlay.size, "white"), overlay)
-    return image.convert("RGB").convert(mode)
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's number of it; 1, upright, where that cannot be read."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow parses what anybody may have written
+        return 1
+    return found if isinstance(found, int) else 1
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turns whatever reading a file raises into one sentence that names it; but not what is wrong with the machine."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"image file '{printable(path)}': {error}") from None
+    except Exception as error:
+        raise unreadable(path, error) from error

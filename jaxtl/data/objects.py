@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from jaxtl.data.answers import read_answers
-from jaxtl.data.images import convert, read_image
+from jaxtl.data.images import read_image
 from jaxtl.data.kinds import KINDS, Kind, Options
+from jaxtl.data.modes import convert
 from jaxtl.data.opened import Opened, checked
 from jaxtl.data.waiting import waiting
 from jaxtl.errors import InputError
@@ -119,7 +120,7 @@ def as_image(image: Any, name: str, channels: int) -> Any:
         return read_image(os.fspath(image), channels)
     if isinstance(image, Image.Image):
         try:
-            return convert(image, channels if channels in (1, 3) else 3)
+            return convert(image, channels)
         except InputError as error:
             raise InputError(f"image {name}: {error}") from None
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3):

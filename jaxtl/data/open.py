@@ -41,6 +41,7 @@ def open_data(
     threads: int | None = None,
     storage: str = "auto",
     sampling: str = "shuffled",
+    max_bad: float | None = 0.01,
 ) -> Data:
     """Opens labelled images for a network; no image is read yet.
 
@@ -76,6 +77,8 @@ def open_data(
         threads: how many batches are prepared at the same time; by default one per processor, 16 at most.
         storage: where decoded training images are kept: ``device``, ``disk``, ``stream`` or ``auto``; see `Data`.
         sampling: ``shuffled``, or ``balanced``: all classes equally often.
+        max_bad: as long as less than this share of a split's images cannot be read, they are left out and named; else
+            nothing is trained. None: images are not looked at before they are used.
 
     Raises:
         InputError: an unknown spec, images or labels that cannot be used, settings that mean nothing for this spec or
@@ -122,6 +125,7 @@ def open_data(
         threads=threads,
         storage=storage,
         sampling=sampling,
+        max_bad=max_bad,
     )
 
 

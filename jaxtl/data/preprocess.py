@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from jaxtl.data.images import convert
+from jaxtl.data.bands import Picture, each_band, size_of, to_array
+from jaxtl.data.modes import convert
 from jaxtl.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -101,26 +102,28 @@ class Preprocess:
         """PIL's constant for `interpolation`."""
         return INTERPOLATIONS[self.interpolation]
 
-    def __call__(self, image: Image.Image) -> np.ndarray:
-        """Pixels of the image: uint8, (height, width, channels), converted to RGB or greyscale first.
+    def __call__(self, image: Picture) -> np.ndarray:
+        """Pixels of the image: uint8, (height, width, channels), converted by `jaxtl.data.modes.convert` first.
 
-        An image smaller than the crop is enlarged, as timm does.
+        An image smaller than the crop is enlarged, as timm does. Arrays of other numbers of bands than 1 and 3 are
+        resized band by band.
         """
         image = convert(image, self.channels)
+        size = size_of(image)
         scaled = tuple(math.floor(side / self.crop_pct) for side in self.size)
         fill: tuple[int, ...] | int = 0
         if self.crop_mode == "squash":
             height, width = scaled
         elif self.crop_mode == "border":
-            height, width = _fit(image, scaled, max)
-            fill = tuple(round(255 * value) for value in self.mean)
+            height, width = _fit(size, scaled, max)
+            fill = tuple(min(255, max(0, round(255 * value))) for value in self.mean)
         elif scaled[0] == scaled[1]:
-            height, width = _shorter_side(image, scaled[0])
+            height, width = _shorter_side(size, scaled[0])
         else:
-            height, width = _fit(image, scaled, min)
-        if image.size != (width, height):
-            image = image.resize((width, height), self.resample)
-        return to_array(_centre(image, self.size, fill))
+            height, width = _fit(size, scaled, min)
+        if size != (width, height):
+            image = each_band(image, lambda band: band.resize((width, height), self.resample))
+        return _centre(to_array(image), self.size, fill)
 
     def replace(self, **changes: Any) -> Preprocess:
         """A copy with other values; `size` may be one number.
@@ -210,12 +213,6 @@ def normalise(images: jax.Array | np.ndarray, mean: Sequence[float], std: Sequen
     return (scaled - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
 
 
-def to_array(image: Image.Image) -> np.ndarray:
-    """The image's own pixels, uint8 (height, width, channels), greyscale with one channel."""
-    pixels = np.asarray(image)
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
-
-
 def _per_channel(config: Mapping[str, Any], key: str, channels: int, default: tuple[float, ...]) -> tuple[float, ...]:
     values = tuple(config.get(key) or default)
     if len(values) == 1:
@@ -225,28 +222,33 @@ def _per_channel(config: Mapping[str, Any], key: str, channels: int, default: tu
     return values
 
 
-def _shorter_side(image: Image.Image, side: int) -> tuple[int, int]:
+def _shorter_side(size: tuple[int, int], side: int) -> tuple[int, int]:
     """Height and width whose shorter one is `side`, the longer one rounded down."""
-    width, height = image.size
+    width, height = size
     if width <= height:
         return int(side * height / width), side
     return side, int(side * width / height)
 
 
-def _fit(image: Image.Image, target: tuple[int, ...], choose) -> tuple[int, int]:
+def _fit(size: tuple[int, int], target: tuple[int, ...], choose) -> tuple[int, int]:
     """Height and width of the same aspect ratio, inside (choose=max) or around (choose=min) the target."""
-    ratio = choose(image.height / target[0], image.width / target[1])
-    return max(1, round(image.height / ratio)), max(1, round(image.width / ratio))
+    width, height = size
+    ratio = choose(height / target[0], width / target[1])
+    return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
-def _centre(image: Image.Image, size: tuple[int, int], fill: tuple[int, ...] | int) -> Image.Image:
+def _centre(pixels: np.ndarray, size: tuple[int, int], fill: tuple[int, ...] | int) -> np.ndarray:
     """Cuts the centre out; what lies outside the image takes the fill colour."""
-    height, width = size
-    left, top = _offset(image.width, width), _offset(image.height, height)
-    if width <= image.width and height <= image.height:
-        return image.crop((left, top, left + width, top + height))
-    canvas = Image.new(image.mode, (width, height), fill)
-    canvas.paste(image, (-left, -top))
+    first_row, first_column = (_offset(length, wanted) for length, wanted in zip(pixels.shape, size, strict=False))
+    inside = pixels[
+        max(0, first_row) : max(0, first_row) + size[0], max(0, first_column) : max(0, first_column) + size[1]
+    ]
+    if inside.shape[:2] == size:
+        return np.ascontiguousarray(inside)
+    canvas = np.empty((*size, pixels.shape[2]), np.uint8)
+    canvas[:] = fill
+    top, left = max(0, -first_row), max(0, -first_column)
+    canvas[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
     return canvas
 
 

@@ -7,20 +7,21 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
 
 from jaxtl.data import images
+from jaxtl.data.bands import Picture
 from jaxtl.errors import InputError
 
 
 class Source(Protocol):
     """Labelled images with random access, safe to read from several threads.
 
-    ``source[i]`` is the upright image in mode "RGB" or "L" and its label; of other numbers of channels it is uint8
-    (height, width, channels). `labels` (int32 (N,): classes; float32 (N, K): several answers or numbers) and `names`
-    are known without reading an image, and `names` are unique and the same on every machine. A source whose images may
-    be kept on disk has a method like `identity` more, ``stamp``; see `stamp`. It may have ``size`` and ``reduced`` as
-    well; see `image_size` and `reduced`.
+    ``source[i]`` is the upright image in mode "RGB" or "L", or uint8 (height, width, channels) where the network takes
+    other channels, and its label; `labels` (int32 (N,): classes; float32 (N, K): several answers or numbers) and
+    `names` are known without reading an image, and `names` are unique and the same on every machine. A source whose
+    images may be kept on disk has a method like `identity` more, ``stamp``; see `stamp`. It may have ``size`` and
+    ``reduced`` as well; see `image_size` and `reduced`. Where images may be broken a method ``check(index)`` decodes
+    one, as cheaply as may be, and raises `InputError` if that fails.
     """
 
     labels: np.ndarray
@@ -28,7 +29,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]: ...
+    def __getitem__(self, index: int) -> tuple[Picture, int]: ...
 
     def identity(self, index: int) -> str:
         """What changes when this image changes: part of the data's fingerprint."""
@@ -49,11 +50,13 @@ class Subset:
         self._indices = [int(index) for index in indices]
         self.labels = source.labels[self._indices]
         self.names = [source.names[index] for index in self._indices]
+        if (check := getattr(source, "check", None)) is not None:
+            self.check = lambda index: check(self._indices[index])
 
     def __len__(self) -> int:
         return len(self._indices)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+    def __getitem__(self, index: int) -> tuple[Picture, int]:
         return self._source[self._indices[index]]
 
     def identity(self, index: int) -> str:
@@ -65,7 +68,7 @@ class Subset:
     def size(self, index: int) -> tuple[int, int] | None:
         return image_size(self._source, self._indices[index])
 
-    def reduced(self, index: int, at_least: int) -> Image.Image:
+    def reduced(self, index: int, at_least: int) -> Picture:
         return reduced(self._source, self._indices[index], at_least)
 
 
@@ -89,7 +92,7 @@ def image_size(source: Source, index: int) -> tuple[int, int] | None:
     return None if say is None else say(index)
 
 
-def reduced(source: Source, index: int, at_least: int) -> Image.Image:
+def reduced(source: Source, index: int, at_least: int) -> Picture:
     """The image, reduced by a whole number while its short side keeps so many pixels: `jaxtl.data.images.reduction`.
 
     >>> from jaxtl.data.digits import load_digits
@@ -217,7 +220,7 @@ def hash_order(names: Sequence[str], seed: int) -> list[int]:
     >>> hash_order(["a", "b", "c"], 0), hash_order(["c", "b", "a"], 0)
     ([2, 1, 0], [0, 1, 2])
     """
-    keys = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in names]
+    keys = [hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest() for name in names]
     return sorted(range(len(names)), key=keys.__getitem__)
 
 

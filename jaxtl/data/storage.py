@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from jaxtl.data.bands import size_of
 from jaxtl.data.images import reduction
 from jaxtl.data.sources import Source, image_size
 from jaxtl.errors import InputError, nearest
@@ -62,7 +63,7 @@ def measure(
 
     Args:
         source: the images.
-        channels: 1 or 3.
+        channels: of the network.
         at_least: short side that is kept, as `jaxtl.data.images.reduction` says; None: `prepared` pixels are kept.
         prepared: (height, width) after the evaluation preprocessing.
         thorough: looks at every image, and decodes it where its size is not known otherwise.
@@ -75,7 +76,7 @@ def measure(
     count = len(source)
     whole = thorough or count <= _ALL_SIZES
     indices = range(count) if whole else range(0, count, count // _SAMPLE)
-    found = [image_size(source, index) or (source[index][0].size if thorough else None) for index in indices]
+    found = [image_size(source, index) or (size_of(source[index][0]) if thorough else None) for index in indices]
     sizes = [size for size in found if size is not None]
     if not sizes:
         return None
@@ -84,7 +85,7 @@ def measure(
     height, width = max(size[0] for size in kept), max(size[1] for size in kept)
     return Footprint(
         images=count,
-        memory=round(share * sum(w * h for w, h in sizes)) * (1 if channels == 1 else 4),
+        memory=round(share * sum(w * h for w, h in sizes)) * (4 if channels == 3 else channels),
         disk=round(share * sum(h * w for h, w in kept)) * channels,
         padded=count * height * width * channels,
         height=height,

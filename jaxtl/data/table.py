@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from jaxtl.data.answers import read_answers
+from jaxtl.data.bands import Picture
 from jaxtl.data.encoded import label_of
 from jaxtl.data.images import image_size, read_image
 from jaxtl.data.kinds import Options
@@ -55,7 +55,7 @@ class FileSource:
         root: the folder that names are relative to.
         names: paths of the images.
         labels: int32 (N,) or float32 (N, K).
-        channels: 3 reads RGB images, 1 greyscale ones.
+        channels: 3 reads RGB images, 1 greyscale ones, others arrays of bands.
     """
 
     def __init__(self, root: Path, names: list[str], labels: np.ndarray, channels: int = 3) -> None:
@@ -67,11 +67,17 @@ class FileSource:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        return read_image(self._root / self.names[index], self._channels), label_of(self.labels, index)
+    def __getitem__(self, index: int) -> tuple[Picture, int]:
+        return read_image(self.path(index), self._channels), label_of(self.labels, index)
+
+    def path(self, index: int) -> Path:
+        return self._root / self.names[index]
+
+    def check(self, index: int) -> None:
+        read_image(self.path(index), self._channels, at_least=1)
 
     def identity(self, index: int) -> str:
-        return f"{self.names[index]}\t{(self._root / self.names[index]).stat().st_size}"
+        return f"{self.names[index]}\t{self.path(index).stat().st_size}"
 
     def stamp(self, index: int) -> str:
         path = self._root.resolve() / self.names[index]
@@ -79,10 +85,10 @@ class FileSource:
         return f"{path}\t{found.st_size}\t{found.st_mtime_ns}"
 
     def size(self, index: int) -> tuple[int, int] | None:
-        return image_size(self._root / self.names[index])
+        return image_size(self.path(index), self._channels)
 
-    def reduced(self, index: int, at_least: int) -> Image.Image:
-        return read_image(self._root / self.names[index], self._channels, at_least)
+    def reduced(self, index: int, at_least: int) -> Picture:
+        return read_image(self.path(index), self._channels, at_least)
 
 
 def open_table(table: Table, channels: int, options: Options) -> Opened:

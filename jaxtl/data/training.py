@@ -9,16 +9,16 @@ import threading
 from collections.abc import Callable, Generator
 
 import numpy as np
-from PIL import Image
 
 from jaxtl import cache
 from jaxtl.data import decoded, sources
 from jaxtl.data.augment import Augment
-from jaxtl.data.images import convert
+from jaxtl.data.bands import Picture, size_of, to_array
 from jaxtl.data.memory import Memory
+from jaxtl.data.modes import convert
 from jaxtl.data.on_device import DeviceImages, prefetched
 from jaxtl.data.pipeline import Batch, Example, check_seed, ordered_batches, shuffled_batches, view_rng
-from jaxtl.data.preprocess import Preprocess, to_array
+from jaxtl.data.preprocess import Preprocess
 from jaxtl.data.sources import Source
 from jaxtl.data.storage import Footprint, Storage, check_kind, choose, device_bytes, kept_size, measure
 from jaxtl.errors import InputError
@@ -43,7 +43,7 @@ class TrainingImages:
         balance: as in `jaxtl.data.pipeline.epoch_order`.
 
     Raises:
-        InputError: an unknown storage.
+        InputError: an unknown storage; changes of colour that mean nothing for the channels.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class TrainingImages:
     ) -> None:
         check_kind(storage)
         self._balance = balance
+        augment.check_channels(preprocess.channels)
         self._source = source
         self._augment = augment
         self._preprocess = preprocess
@@ -145,8 +146,7 @@ class TrainingImages:
             kept = self._on_disk[index]
             if self._at_least is None:
                 return self._augment.after_crop(kept, rng)
-            image = Image.fromarray(kept if kept.shape[2] > 1 else kept[:, :, 0])
-            return self._augment(image, self._preprocess, rng)
+            return self._augment(kept, self._preprocess, rng)
         if self._plain is not None:
             return self._plain(index)
         return self._augment(self._in_memory(index), self._preprocess, rng)
@@ -192,7 +192,9 @@ class TrainingImages:
         count = len(self._source)
         sizes = [self._preprocess.size] * count
         if self._at_least is not None:
-            found = [sources.image_size(self._source, index) or self._source[index][0].size for index in range(count)]
+            found = [
+                sources.image_size(self._source, index) or size_of(self._source[index][0]) for index in range(count)
+            ]
             sizes = [kept_size(size, self._at_least, self._preprocess.size) for size in found]
         return DeviceImages(
             self._to_keep,
@@ -229,5 +231,7 @@ def _sent(batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]
     return batches if jax.default_backend() == "cpu" else prefetched(batches)
 
 
-def _bytes_in_memory(image: Image.Image) -> int:
-    return image.width * image.height * (1 if image.mode == "L" else 4)  # PIL pads RGB pixels to four bytes
+def _bytes_in_memory(picture: Picture) -> int:
+    if isinstance(picture, np.ndarray):
+        return picture.nbytes
+    return picture.width * picture.height * (1 if picture.mode == "L" else 4)  # PIL pads RGB pixels to four bytes

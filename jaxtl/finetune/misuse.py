@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from jaxtl.data.bands import to_array
 from jaxtl.data.dataset import Data
 from jaxtl.finetune.batch_norm import modes_of, small_batch_warning
 from jaxtl.finetune.from_recipe import make_groups
@@ -81,7 +82,7 @@ def _greyscale(model: Model, data: Data) -> Iterator[str]:
         return
     count = min(_LOOKED_AT, len(data.train))
     places = [number * len(data.train) // count for number in range(count)]
-    if all(data.train[place][0].mode == "L" for place in places):
+    if all(to_array(data.train[place][0]).shape[2] == 1 for place in places):
         yield f"{data.name} holds greyscale images and {model.name} takes three channels: each is repeated three times"
 
 

@@ -33,6 +33,8 @@ class ModelSection(Section):
     """Dropout before the head, a probability; null: as it was saved, else none."""
     head: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(strict=False)] = ()
     """Widths of the hidden layers of a new head, [512] say; none: one linear layer."""
+    in_chans: Annotated[int, Field(gt=0)] | None = None
+    """Channels of the images, 6 for pictures of six bands say; null: those of the weights."""
     drop_path_rate: Annotated[Number, Field(ge=0, lt=1)] | None = None
     """Stochastic depth of the last block, a probability; null: as it was saved, else none."""
     remat: bool = False
@@ -131,6 +133,8 @@ class DataSection(Section):
     """A JSON file with the names of the images in "train" and "val", in place of any other split."""
     train_samples: Annotated[int, Field(gt=0)] | None = None
     """Train on only so many images, drawn alike from every class; null: on all. ``samples`` means the same."""
+    max_bad: Fraction = 0.01
+    """Images that cannot be read are left out if they are less than this share of a split; else nothing is trained."""
 
     @model_validator(mode="before")
     @classmethod

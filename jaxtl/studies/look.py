@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from jaxtl.data.bands import as_grey, size_of
 from jaxtl.data.dataset import Data
+from jaxtl.data.progress import tracked
 from jaxtl.data.sources import Source, counts
 from jaxtl.errors import InputError
 
@@ -22,9 +23,10 @@ FLAT_LEVELS = 3.0
 """Images with less contrast than this, in levels of 256, have no hash: their bits would be noise."""
 SMALLEST = 16
 """Images below so many pixels on a side have no hash: too many of them look alike."""
-_THUMBNAIL = (9, 8)
-_FINE = (32, 32)
-_ALIKE = 0.95  # correlation of finer thumbnails that makes a pair of near hashes a pair of near duplicates
+THUMBNAIL = (9, 8)
+FINE = (32, 32)
+ALIKE = 0.95
+"""Correlation of finer thumbnails that makes a pair of near hashes a pair of near duplicates."""
 _ROWS = 512
 _SHOWN = 3
 
@@ -203,16 +205,6 @@ def pairs_within(left: np.ndarray, right: np.ndarray, bits: int = NEAR_BITS) -> 
     return np.concatenate(found)
 
 
-def tracked(items: Iterable[Any], total: int, description: str, shown: bool) -> Generator[Any, None, None]:
-    """The items, with a bar on a terminal's standard error."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not shown or not console.is_terminal) as bar:
-        yield from bar.track(items, total=total, description=description)
-
-
 def _open(source: Source, what: str, most: int, seed: int, seconds: float, progress: bool) -> _Seen:
     seen = _Seen()
     order = np.random.default_rng(seed).permutation(len(source))[:most].tolist()
@@ -222,22 +214,22 @@ def _open(source: Source, what: str, most: int, seed: int, seconds: float, progr
             image, _ = source[index]
             pixels = np.asarray(image)
             seen.indices.append(index)
-            seen.sizes.append(image.size)
+            seen.sizes.append(size_of(image))
             seen.grey.append(_is_grey(pixels))
             seen.digests.append(
                 hashlib.blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=16).digest()
             )
-            grey = image.convert("L")
-            seen.thumbnails.append(np.asarray(grey.resize(_THUMBNAIL, Image.Resampling.BOX)))
-            seen.fine.append(np.asarray(grey.resize(_FINE, Image.Resampling.BOX)))
+            grey = as_grey(image)
+            seen.thumbnails.append(np.asarray(grey.resize(THUMBNAIL, Image.Resampling.BOX)))
+            seen.fine.append(np.asarray(grey.resize(FINE, Image.Resampling.BOX)))
             if time.perf_counter() > until:
                 break
     return seen
 
 
 def _is_grey(pixels: np.ndarray) -> bool:
-    if pixels.ndim == 2:
-        return True
+    if pixels.ndim == 2 or pixels.shape[2] != 3:
+        return pixels.ndim == 2 or pixels.shape[2] == 1
 
     def equal(part: np.ndarray) -> bool:
         return bool((part[..., 0] == part[..., 1]).all() and (part[..., 1] == part[..., 2]).all())
@@ -255,7 +247,7 @@ def _near_duplicates(data: Data, train: _Seen, val: _Seen) -> tuple[tuple[tuple[
     names = [
         (data.train.names[train.indices[i]], data.val.names[val.indices[j]])
         for i, j in pairs
-        if np.corrcoef(train.fine[i].ravel(), val.fine[j].ravel())[0, 1] >= _ALIKE
+        if np.corrcoef(train.fine[i].ravel(), val.fine[j].ravel())[0, 1] >= ALIKE
     ]
     return tuple(sorted(names)), len(train.indices) + len(val.indices) - len(left) - len(right)
 

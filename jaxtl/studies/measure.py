@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from jaxtl.data import sources
 from jaxtl.data.augment import preset
+from jaxtl.data.bands import Picture, each_band
 from jaxtl.data.dataset import Data
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.data.sources import Source, Subset
@@ -79,9 +80,9 @@ class _Seen:
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+    def __getitem__(self, index: int) -> tuple[Picture, int]:
         image, label = self._source[index]
-        return self._view(image), label
+        return each_band(image, self._view), label
 
     def identity(self, index: int) -> str:
         return self._source.identity(index)

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from jaxtl.data.bands import as_grey
 from jaxtl.data.dataset import Data
 from jaxtl.data.open import open_data
 from jaxtl.files import make_folder
@@ -123,7 +124,7 @@ def _table(accuracies: dict[str, list[float]], seeds: int) -> Any:
 def _finish(console: Any, output: Path, model: Model, seconds: float) -> None:
     save(model, output / "model")
     image, label = _data(model, seed=0).val[0]
-    image.save(output / "digit.png")
+    as_grey(image).save(output / "digit.png")
     answer = predict(model, [output / "digit.png"])[0]
     console.print(f"{seconds:.0f} s. Curves: {output / 'curves.png'}. Tuned model: {output / 'model'}")
     console.print(

@@ -55,7 +55,8 @@ def prepare(recipe: Recipe) -> Prepared:
         InputError: sections that are missing, or whatever model, data and groups find wrong.
     """
     network, images = recipe.require("model"), recipe.require("data")
-    found = open_data(images.source, Preprocess(size=(32, 32)), **_how(images, recipe.seed))
+    unsized = Preprocess(size=(32, 32)).with_channels(network.in_chans or 3)
+    found = open_data(images.source, unsized, **_how(images, recipe.seed))
     check_task(recipe, found)
     rates = {"drop_rate": network.drop_rate, "drop_path_rate": network.drop_path_rate}
     model = load(
@@ -64,6 +65,7 @@ def prepare(recipe: Recipe) -> Prepared:
         num_classes=len(found.classes),
         until=network.until,
         seed=recipe.seed,
+        in_chans=network.in_chans,
         **{name: rate for name, rate in rates.items() if rate is not None},
         **({"head": network.head} if network.head else {}),
         **({"remat": True} if network.remat else {}),
@@ -80,6 +82,7 @@ def prepare(recipe: Recipe) -> Prepared:
         storage=images.storage,
         sampling=images.sampling,
         **_how(images, recipe.seed),
+        max_bad=images.max_bad,
     )
     say(data.describe())
     expanded = expand(recipe, model.graph)

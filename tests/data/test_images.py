@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxtl.data.images import convert, read_image
+from jaxtl.data.images import image_size, read_image
+from jaxtl.data.modes import convert
 from jaxtl.errors import InputError
 
 
@@ -20,6 +21,24 @@ def test_a_photograph_lying_on_its_side_is_turned(tmp_path):
     assert upright.size == (20, 40)
     assert upright.getpixel((10, 2)) == (255, 0, 0)
     assert upright.getpixel((10, 30)) == (0, 0, 0)
+
+
+def test_the_size_of_a_png_is_known_without_its_pixels(tmp_path, noise, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise(40, 20).save(tmp_path / "plain.png")
+    noise(40, 20).save(tmp_path / "first.png", exif=exif)
+    content = (tmp_path / "first.png").read_bytes()
+    start = content.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    last = content.index(b"IEND") - 4
+    (tmp_path / "last.png").write_bytes(content[:start] + content[end:last] + content[start:end] + content[last:])
+    (tmp_path / "cut.png").write_bytes((tmp_path / "plain.png").read_bytes()[:-20])
+    assert image_size(tmp_path / "first.png") == image_size(tmp_path / "last.png") == (20, 40)
+    assert read_image(tmp_path / "last.png").size == (20, 40)
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", None)
+    assert image_size(tmp_path / "plain.png") == (40, 20)
+    assert image_size(tmp_path / "cut.png") is None
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16"])

@@ -141,7 +141,7 @@ def test_every_wrong_field_is_named_at_once():
         (lambda: Preprocess(32).replace(sise=3), "did you mean 'size'"),
         (lambda: Preprocess.from_dict({"input_size": (224, 224)}), "input_size must be"),
         (lambda: Preprocess.from_dict({"mean": [0.1, 0.2]}), "mean has 2 values, but input_size says 3"),
-        (lambda: Preprocess(8).with_channels(4)(Image.new("RGB", (9, 9))), "1 or 3 channels, not 4"),
+        (lambda: Preprocess(8).with_channels(4)(Image.new("RGB", (9, 9))), "has 3 channels where the network takes 4"),
     ],
 )
 def test_errors(call, message):

@@ -1,0 +1,30 @@
+"""``jaxtl check``: what is wrong with images, before anything is trained on them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+MENDED_FIRST = 2
+
+
+def check(
+    data: Annotated[str, typer.Argument(help="The images, such as folder:path/to/images.")],
+    channels: Annotated[int, typer.Option(min=1, help="Channels of the images, 6 for pictures of six bands.")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look at every image and say what is wrong; exit code 2 when something must be mended."""
+    import os
+
+    from jaxtl.studies.check import check as run
+
+    found = run(data, channels=channels, threads=min(16, os.cpu_count() or 1))
+    if json:
+        from json import dumps
+
+        typer.echo(dumps(found.record(), indent=2, ensure_ascii=False))
+    else:
+        typer.echo(found)
+    if not found.fine:
+        raise typer.Exit(MENDED_FIRST)

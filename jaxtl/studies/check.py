@@ -1,0 +1,184 @@
+"""Whether images can be trained on: everything that is wrong with them or looks odd, from one look at each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxtl.data.folder import scan_folder
+from jaxtl.data.open import open_data
+from jaxtl.data.preprocess import Preprocess
+from jaxtl.data.progress import tracked
+from jaxtl.data.sources import Source
+from jaxtl.errors import printable
+from jaxtl.studies.check_images import Pair, Seen, equal_files, look_alikes, look_at_all, names
+
+IMBALANCED = 10.0
+"""The largest class over the smallest from which on it is worth telling."""
+MOST_COMPARED = 50_000
+"""Sets of more images are searched for equal files alone, not for look-alikes."""
+_SHOWN = 5
+_LISTED = 50
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found.
+
+    Attributes:
+        name: what the data was opened from.
+        classes: by class the number of images in each split.
+        widths, heights: smallest, median and largest of the images that can be read, in pixels.
+        problems: sentences; training must not begin before these are mended.
+        warnings: sentences about what may be meant as it is.
+        unreadable: for each image that cannot be read, why; they are among the problems.
+        duplicates: groups of equal files in more than one split.
+        look_alikes: pairs that look the same, in different splits or with different classes.
+        contradictions: groups of equal files with different classes.
+    """
+
+    name: str
+    classes: dict[str, dict[str, int]]
+    widths: tuple[int, int, int]
+    heights: tuple[int, int, int]
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    duplicates: tuple[Pair, ...]
+    look_alikes: tuple[Pair, ...]
+    contradictions: tuple[Pair, ...]
+
+    @property
+    def fine(self) -> bool:
+        """Whether nothing has to be mended."""
+        return not self.problems
+
+    def record(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return {"fine": self.fine, **asdict(self)}
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        splits: Counter[str] = Counter()
+        for counts in self.classes.values():
+            splits.update(counts)
+        images = " + ".join(f"{count} {split}" for split, count in splits.items()) or "no"
+        yield f"{self.name}: {images} images in {len(self.classes)} classes"
+        for name, counts in self.classes.items():
+            yield f"  {name}: {' + '.join(map(str, counts.values()))}"
+        sides = ", ".join(f"{side} {'/'.join(map(str, spread))}" for side, spread in self._sides().items())
+        yield f"{sides} pixels (smallest/median/largest)"
+        for title, sentences in (("to be mended", self.problems), ("worth a look", self.warnings)):
+            if sentences:
+                yield f"{title} ({len(sentences)}):"
+                yield from (f"- {sentence}" for sentence in sentences[:_LISTED])
+                if len(sentences) > _LISTED:
+                    yield f"- and {len(sentences) - _LISTED} more, which --json shows"
+        if self.fine:
+            yield "nothing has to be mended"
+
+    def _sides(self) -> dict[str, tuple[int, int, int]]:
+        return {"width": self.widths, "height": self.heights}
+
+
+def check(spec: str, *, channels: int = 3, threads: int = 2, progress: bool = True) -> Check:
+    """Looks at all images of a data set, however broken it is.
+
+    Args:
+        spec: as for ``jaxtl.open_data``.
+        channels: that the network will take.
+        threads: images looked at at the same time.
+        progress: show a bar on a terminal's standard error.
+
+    Raises:
+        InputError: there is no such data.
+
+    >>> found = check("digits", channels=1)
+    >>> found.fine, found.widths, sorted(found.classes)[:2]
+    (True, (8, 8, 8), ['0', '1'])
+    """
+    classes, parts, problems, warnings = _opened(spec, channels)
+    places = [(split, source, index) for split, source in parts.items() for index in range(len(source))]
+    with closing(tracked(look_at_all(places, threads), len(places), "looking at the images", progress)) as answers:
+        seen = list(answers)
+    unreadable = tuple(image.reason for image in seen if image.reason is not None)
+    readable = [image for image in seen if image.reason is None]
+    counts = {
+        name: {split: int(np.sum(source.labels == label)) for split, source in parts.items()}
+        for label, name in enumerate(classes)
+        if all(source.labels.ndim == 1 for source in parts.values())
+    }
+    groups = equal_files(readable)
+    duplicates = tuple(names(group) for group in groups if len({image.split for image in group}) > 1)
+    contradictions = tuple(names(group) for group in groups if len({image.label for image in group}) > 1)
+    alike = look_alikes(readable) if len(readable) <= MOST_COMPARED else ()
+    sizes = np.array([image.size for image in readable] or [(0, 0)])
+    return Check(
+        name=printable(spec),
+        classes={printable(name): found for name, found in counts.items()},
+        widths=_spread(sizes[:, 0]),
+        heights=_spread(sizes[:, 1]),
+        problems=(*map(printable, problems), *unreadable, *_emptied(classes, counts, readable)),
+        warnings=(
+            *map(printable, warnings),
+            *_imbalance(counts),
+            *_told(duplicates, "times the same file is in several splits, which makes validation too easy", " = "),
+            *_told(contradictions, "times the same file has different classes", " = "),
+            *_told(alike, "pairs look the same, in different splits or with different classes", " ~ "),
+            *([f"more than {MOST_COMPARED} images: look-alikes were not searched"] * (len(readable) > MOST_COMPARED)),
+        ),
+        unreadable=unreadable,
+        duplicates=duplicates,
+        look_alikes=alike,
+        contradictions=contradictions,
+    )
+
+
+def _opened(spec: str, channels: int) -> tuple[Sequence[str], dict[str, Source], list[str], list[str]]:
+    """Classes, splits, problems and warnings, from a folder that may be as broken as it likes."""
+    kind, _, path = spec.partition(":")
+    if kind == "folder" and path:
+        folder, problems = scan_folder(path, channels)
+        parts: dict[str, Source] = {"train": folder.train}
+        if folder.val is not None:
+            parts["val"] = folder.val
+        return folder.classes, parts, problems, list(folder.notes)
+    data = open_data(spec, Preprocess((32, 32)).with_channels(channels), max_bad=None)
+    return data.classes, {"train": data.train, "val": data.val}, [], list(data.notes)
+
+
+def _emptied(classes: Sequence[str], counts: dict[str, dict[str, int]], readable: list[Seen]) -> Iterator[str]:
+    left = Counter((image.split, image.label) for image in readable)
+    for label, name in enumerate(classes):
+        for split, count in counts.get(name, {}).items():
+            if count and not left[split, (label,)]:
+                yield f"no {split} image can be read of class '{printable(name)}': add some or remove the class"
+
+
+def _imbalance(counts: dict[str, dict[str, int]]) -> Iterator[str]:
+    train = {name: found["train"] for name, found in counts.items() if found.get("train")}
+    if len(train) < 2:
+        return
+    least, most = min(train, key=train.__getitem__), max(train, key=train.__getitem__)
+    if train[most] >= IMBALANCED * train[least]:
+        yield (
+            f"class '{printable(most)}' has {train[most]} training images and '{printable(least)}' {train[least]}: "
+            "consider class_weights: balanced"
+        )
+
+
+def _told(groups: Sequence[Pair], what: str, sign: str) -> Iterator[str]:
+    if groups:
+        more = f" and {len(groups) - _SHOWN} more" if len(groups) > _SHOWN else ""
+        yield f"{len(groups)} {what}: {', '.join(sign.join(group) for group in groups[:_SHOWN])}{more}"
+
+
+def _spread(lengths: np.ndarray) -> tuple[int, int, int]:
+    return int(lengths.min()), int(np.median(lengths)), int(lengths.max())

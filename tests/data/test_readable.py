@@ -1,0 +1,128 @@
+"""Images that cannot be read: left out while they are few, listed before training when they are many."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+
+import numpy as np
+import pytest
+
+from jaxtl import cache
+from jaxtl.data import images, readable
+from jaxtl.data.open import open_data
+from jaxtl.data.preprocess import Preprocess
+from jaxtl.errors import InputError
+
+
+@pytest.fixture
+def pets(tree):
+    """Forty training images, of which two cannot be read, and four validation images."""
+    root = tree({"train/cat": 20, "train/dog": 20, "val/cat": 2, "val/dog": 2}, suffix=".jpg")
+    (root / "train/cat/image03.jpg").write_bytes(b"")
+    whole = (root / "train/dog/image05.jpg").read_bytes()
+    (root / "train/dog/image05.jpg").write_bytes(whole[: len(whole) // 2])
+    return root
+
+
+@pytest.fixture
+def decoded(monkeypatch) -> list[str]:
+    """The names of the images that are decoded to see whether they can be."""
+    seen: list[str] = []
+
+    def read(path, *arguments, **options):
+        seen.append(path.name)
+        return images.read_image(path, *arguments, **options)
+
+    monkeypatch.setattr("jaxtl.data.folder.read_image", read)
+    return seen
+
+
+def test_few_are_left_out_and_named(pets, small, caplog):
+    caplog.set_level(logging.INFO, logger="jaxtl")
+    data = open_data(f"folder:{pets}", small, max_bad=0.1)
+    assert (len(data.train), len(data.val)) == (38, 4)
+    assert "train/cat/image03.jpg" not in data.train.names
+    assert data.train.labels.tolist() == [0] * 19 + [1] * 19
+    first, second = data.left_out["train"]
+    assert "image03.jpg' (the file is empty)" in first
+    assert "image05.jpg'" in second
+    assert "truncated" in second
+    assert data.left_out["val"] == ()
+    assert caplog.messages == [f"left out of train: {first}", f"left out of train: {second}"]
+    assert "2 train images left out, which cannot be read" in data.describe()
+    assert data.record()["left_out"] == {"train": [first, second]}
+    assert len({batch["image"].shape for batch in itertools.islice(data.train_batches(8), 10)}) == 1
+
+
+def test_the_same_step_gives_the_same_batch(pets, small):
+    def batch(step, **options):
+        data = open_data(f"folder:{pets}", small, max_bad=0.1, **options)
+        return next(data.train_batches(8, seed=3, start=step))
+
+    straight = next(itertools.islice(open_data(f"folder:{pets}", small, max_bad=0.1).train_batches(8, seed=3), 6, None))
+    for again in (batch(6), batch(6, threads=1), batch(6, storage="disk")):
+        np.testing.assert_array_equal(again["image"], straight["image"])
+        np.testing.assert_array_equal(again["label"], straight["label"])
+
+
+@pytest.mark.parametrize("max_bad", [0.01, 0.05, 0.0])
+def test_many_stop_everything_before_it_begins(pets, small, max_bad):
+    data = open_data(f"folder:{pets}", small, max_bad=max_bad)
+    assert data.classes == ("cat", "dog")  # opening reads no image
+    with pytest.raises(InputError) as error:
+        data.steps_per_epoch(8)
+    message = str(error.value)
+    assert message.startswith(f"2 of 40 train images cannot be read, and max_bad={max_bad:g} allows less than")
+    assert "image03.jpg' (the file is empty): replace it or delete it" in message
+    assert "image05.jpg'" in message
+    assert len(data.val) == 4
+
+
+def test_a_class_that_loses_all_its_images_stops_it(tree, small):
+    root = tree({"train/cat": 1, "train/dog": 20, "val/cat": 1, "val/dog": 1})
+    (root / "train/cat/image00.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"no train image can be read of class 'cat':\n- cannot read.*image00"):
+        _ = open_data(f"folder:{root}", small, max_bad=0.5).train
+
+
+def test_what_was_seen_is_not_looked_at_again(pets, small, decoded):
+    def opened(**options):
+        decoded.clear()
+        return len(open_data(f"folder:{pets}", small, max_bad=0.1, **options).train)
+
+    assert (opened(), len(decoded)) == (38, 40)
+    assert (opened(), len(decoded)) == (38, 0)
+    assert (opened(train_samples=30, seed=1) >= 28, len(decoded)) == (True, 0)
+    whole = (pets / "train/dog/image06.jpg").read_bytes()
+    (pets / "train/dog/image05.jpg").write_bytes(whole)
+    assert (opened(), decoded) == (39, ["image05.jpg"])
+    assert cache.clear(readable.KIND) > 0
+    assert (opened(), len(decoded)) == (39, 40)
+    assert len(open_data(f"folder:{pets}", small, max_bad=None).train) == 40
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(pets, small, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("JAXTL_CACHE", str(tmp_path / "file"))
+    assert len(open_data(f"folder:{pets}", small, max_bad=0.1).train) == 38
+
+
+def test_a_link_to_nothing_is_left_out(tree, small):
+    root = tree({"train/cat": 8, "train/dog": 8, "val/cat": 1, "val/dog": 1})
+    (root / "train/cat/lost.png").symlink_to(root / "nowhere.png")
+    data = open_data(f"folder:{root}", small, max_bad=0.1)
+    assert len(data.train) == 16
+    assert "lost.png' is a link to a file that does not exist" in data.left_out["train"][0]
+    assert data.fingerprint == open_data(f"folder:{root}", small, max_bad=0.1).fingerprint
+
+
+@pytest.mark.parametrize("max_bad", [-0.1, 1.5])
+def test_a_share_is_between_none_and_all(small, max_bad):
+    with pytest.raises(InputError, match="between 0 and 1"):
+        open_data("digits", small, max_bad=max_bad)
+
+
+def test_sources_without_files_are_taken_as_they_are():
+    assert open_data("digits", Preprocess(8, (0.5,), (0.5,)), max_bad=0.0).train.names
+    assert not cache.entries()
