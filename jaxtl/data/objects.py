@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from jaxtl.data.answers import read_answers
+from jaxtl.data.encoded import label_of
 from jaxtl.data.images import read_image
 from jaxtl.data.kinds import KINDS, Kind, Options
 from jaxtl.data.modes import convert
@@ -52,7 +53,7 @@ class ObjectSource:
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         image = as_image(self._dataset[index][0], self.names[index], self._channels)
-        return image, int(self.labels[index]) if self.labels.ndim == 1 else self.labels[index]
+        return image, label_of(self.labels, index)
 
     def identity(self, index: int) -> str:
         image = self._dataset[index][0]

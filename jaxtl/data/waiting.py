@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+from jaxtl.data.progress import tracked
+
 T = TypeVar("T")
 _SOON = 2.0  # seconds
 
@@ -19,14 +21,6 @@ def waiting(items: Sequence[T], what: str) -> Iterator[T]:
     begun = time.monotonic()
     for number, item in enumerate(items):
         if time.monotonic() - begun > _SOON:
-            yield from _with_bar(items[number:], what)
+            yield from tracked(items[number:], len(items) - number, what)
             return
         yield item
-
-
-def _with_bar(items: Sequence[T], what: str) -> Iterator[T]:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    yield from track(items, what, console=console, transient=True, disable=not console.is_terminal)

@@ -30,6 +30,7 @@ def names_of(labels) -> list[str]:
     return [f"c{i}" for i in range(max(labels) + 1)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(2, 30), min_size=1, max_size=5), st.integers(2, 6), st.integers(0, 9))
 def test_folds_are_a_stratified_partition(sizes, folds, seed):
     labels = np.repeat(np.arange(len(sizes)), sizes)
@@ -54,7 +55,7 @@ def _dense(pairs) -> tuple[list[int], list[str]]:
     return [known.index(label) for label, _ in pairs], [f"g{group}" for _, group in pairs]
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(grouped, st.floats(0.05, 0.6), st.integers(0, 9))
 def test_a_split_by_group_leaves_no_group_on_both_sides(pairs, fraction, seed):
     labels, groups = _dense(pairs)
@@ -71,7 +72,7 @@ def test_a_split_by_group_leaves_no_group_on_both_sides(pairs, fraction, seed):
     assert set(train.labels) == set(labels)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(grouped, st.integers(2, 5), st.integers(0, 9))
 def test_folds_by_group_leave_no_group_on_both_sides(pairs, folds, seed):
     labels, groups = _dense(pairs)
