@@ -181,10 +181,10 @@ def test_eval_tells_accuracy_and_count(part, capsys):
         given.update(name=name, weights=weights)
         return SimpleNamespace(preprocess=PREPROCESS, replace=lambda preprocess: SimpleNamespace(preprocess=preprocess))
 
-    def evaluate(model, data, batch_size, split):
+    def evaluate(model, data, batch_size, split, tta):
         assert model.preprocess == data.preprocess
         given.update(size=data.preprocess.size, batch_size=batch_size, split=split)
-        return {"loss": 0.3141, "accuracy": 672 / 736, "count": 736}
+        return {"loss": 0.3141, "accuracy": 672 / 736, "macro_f1": 0.9, "correct": 672, "count": 736}
 
     part("jaxtl.load", load)
     part("jaxtl.evaluate", evaluate)
@@ -196,7 +196,7 @@ def test_eval_tells_accuracy_and_count(part, capsys):
         "batch_size": 8,
         "split": "val",
     }
-    assert capsys.readouterr().out == "accuracy 91.30 % (672 of 736), loss 0.3141\n"
+    assert capsys.readouterr().out == "accuracy 91.30 % (672 of 736), loss 0.3141; macro f1 0.9000\n"
 
 
 def test_predict(part, capsys, tmp_path, monkeypatch):
@@ -206,9 +206,9 @@ def test_predict(part, capsys, tmp_path, monkeypatch):
     part("jaxtl.load", lambda name, weights: (name, weights))
     part(
         "jaxtl.predict",
-        lambda model, paths, top: found if (model, paths, top) == (("m", "default"), ["ä.jpg"], 2) else 1,
+        lambda model, paths, top, tta: found if (paths, top, tta) == (["ä.jpg"], 2, "flip") else 1,
     )
-    assert main(["predict", "m", "ä.jpg", "--top", "2"]) == 0
+    assert main(["predict", "m", "ä.jpg", "--top", "2", "--tta", "flip"]) == 0
     assert capsys.readouterr().out == "ä.jpg: daisy 90.00 %, rose 10.00 %\n"
-    assert main(["predict", "m", "ä.jpg", "--top", "2", "--json"]) == 0
+    assert main(["predict", "m", "ä.jpg", "--top", "2", "--tta", "flip", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["top"] == [["daisy", 0.9], ["rose", 0.1]]

@@ -50,7 +50,8 @@ def read_answers(
 
     - several columns: ``multi-label`` when all cells are 0 or 1 (or true and false), else ``regression``;
     - a column of lists: ``regression`` when they hold fractions, else ``multi-label`` (lists of one length that hold
-      nothing but 0 and 1 say yes or no of each class, others name the labels);
+      nothing but 0 and 1 say yes or no of each class, others name the labels; where classes are declared, such lists
+      say yes or no when there is a number for each class and some list holds one twice);
     - a column of fractions (numbers of a floating type; in text, numbers of which one is not whole): ``regression``;
     - a column of text in which the separator occurs: ``multi-label``;
     - anything else, whole numbers included: ``class``.
@@ -191,7 +192,10 @@ def _memberships(name: str, groups: Sequence[Sequence[Any]], read: _Reader) -> A
 def _lists(name: str, values: list[Any], task: str, read: _Reader) -> Answers:
     groups = [[] if value is None else _plain(value) for value in values]
     lengths = sorted({len(group) for group in groups})
-    if task == "multi-label" and not (len(lengths) == 1 and _is_yes_or_no(groups) and read.declared is None):
+    says_yes_or_no = len(lengths) == 1 and _is_yes_or_no(groups)
+    if says_yes_or_no and read.declared is not None:  # positions among the classes come once each
+        says_yes_or_no = lengths[0] == len(read.declared) and any(len(set(group)) < len(group) for group in groups)
+    if task == "multi-label" and not says_yes_or_no:
         return _memberships(name, groups, read)
     if len(lengths) != 1:
         read.problems.append(f"'{name}' holds lists of {shown(lengths)} numbers: give each image as many")

@@ -60,6 +60,7 @@ class Augment:
     Raises:
         InputError: naming every field that cannot be used.
 
+    >>> from PIL import Image
     >>> augment = Augment(scale=(0.5, 1.0))
     >>> preprocess = Preprocess(size=32)
     >>> augment(Image.new("RGB", (50, 40)), preprocess, np.random.default_rng(0)).shape

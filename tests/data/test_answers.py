@@ -103,3 +103,14 @@ def test_problems(options, message):
 def test_many_rows_are_counted():
     with pytest.raises(InputError, match=r"line 11 and 15 more: fill"):
         read(values=["a", *[""] * 25][::-1])
+
+
+def test_rows_of_yes_and_no_are_told_from_positions_among_declared_classes() -> None:
+    def labels(cells, task="multi-label"):
+        return read_answers({"label": cells}, place="x", task=task, declared=("a", "b", "c")).labels.tolist()
+
+    rows = [[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]]
+    assert labels(rows) == rows
+    assert labels([[0, 1, 1], [0, 0, 1]], None) == rows
+    assert labels([[0, 1], [1]]) == [[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]]
+    assert labels([[0, 1], [1, 0]]) == [[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]]
