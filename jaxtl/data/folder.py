@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxtl.data.bands import Picture
-from jaxtl.data.images import extensions, image_size, read_image
+from jaxtl.data.image_files import FileSource
+from jaxtl.data.images import extensions
 from jaxtl.data.kinds import Options
 from jaxtl.data.opened import Opened
 from jaxtl.data.walk import subfolders, walk
@@ -19,56 +19,13 @@ from jaxtl.errors import InputError, nearest
 VAL_NAMES = ("val", "valid", "validation", "test")
 
 
-class FolderSource:
-    """Image files and their labels; files are opened when they are asked for.
-
-    Args:
-        root: the folder that names are relative to.
-        names: paths of the images below root, with forward slashes.
-        labels: one per name.
-        channels: 3 reads RGB images, 1 greyscale ones, others arrays of bands.
-    """
-
-    def __init__(self, root: Path, names: list[str], labels: np.ndarray, channels: int = 3) -> None:
-        self._root = root
-        self._channels = channels
-        self.names = names
-        self.labels = labels.astype(np.int32)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> tuple[Picture, int]:
-        return read_image(self.path(index), self._channels), int(self.labels[index])
-
-    def path(self, index: int) -> Path:
-        return self._root / self.names[index]
-
-    def identity(self, index: int) -> str:
-        return f"{self.names[index]}\t{self.path(index).stat().st_size}"
-
-    def stamp(self, index: int) -> str:
-        path = self._root.resolve() / self.names[index]
-        found = path.stat()
-        return f"{path}\t{found.st_size}\t{found.st_mtime_ns}"
-
-    def check(self, index: int) -> None:
-        read_image(self.path(index), self._channels, at_least=1)
-
-    def size(self, index: int) -> tuple[int, int] | None:
-        return image_size(self.path(index), self._channels)
-
-    def reduced(self, index: int, at_least: int) -> Picture:
-        return read_image(self.path(index), self._channels, at_least)
-
-
 @dataclasses.dataclass(frozen=True)
 class Folder:
     """What was found: the classes, the training images, and the validation images where they have a folder."""
 
     classes: tuple[str, ...]
-    train: FolderSource
-    val: FolderSource | None
+    train: FileSource
+    val: FileSource | None
     notes: tuple[str, ...]
 
 
@@ -183,13 +140,11 @@ def _too_few(root: Path, classes: dict[str, list[str]]) -> list[str]:
     return [f"only one class, '{only}', in {root}{inner}: at least two are needed to tell apart"]
 
 
-def _source(
-    root: Path, part: Path, found: dict[str, list[str]], classes: tuple[str, ...], channels: int
-) -> FolderSource:
+def _source(root: Path, part: Path, found: dict[str, list[str]], classes: tuple[str, ...], channels: int) -> FileSource:
     known = {name: files for name, files in found.items() if name in classes}
     names = [(part / name / file).relative_to(root).as_posix() for name, files in known.items() for file in files]
     labels = [classes.index(name) for name, files in known.items() for _ in files]
-    return FolderSource(root, names, np.array(labels), channels)
+    return FileSource(root, names, np.array(labels, np.int32), channels)
 
 
 def _is_image(name: str, endings: frozenset[str]) -> bool:

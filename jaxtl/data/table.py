@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxtl.data.answers import read_answers
-from jaxtl.data.bands import Picture
-from jaxtl.data.encoded import label_of
-from jaxtl.data.images import image_size, read_image
+from jaxtl.data.image_files import FileSource
 from jaxtl.data.kinds import Options
 from jaxtl.data.opened import TRAIN_NAMES, VAL_NAMES, Opened, check_groups, checked, given_split
 from jaxtl.data.problems import Problems, refuse, shown
@@ -46,49 +44,6 @@ class Table:
     @property
     def rows(self) -> int:
         return len(next(iter(self.columns.values()), ()))
-
-
-class FileSource:
-    """Image files with labels of any kind; files are opened when they are asked for.
-
-    Args:
-        root: the folder that names are relative to.
-        names: paths of the images.
-        labels: int32 (N,) or float32 (N, K).
-        channels: 3 reads RGB images, 1 greyscale ones, others arrays of bands.
-    """
-
-    def __init__(self, root: Path, names: list[str], labels: np.ndarray, channels: int = 3) -> None:
-        self._root = root
-        self._channels = channels
-        self.names = names
-        self.labels = labels
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> tuple[Picture, int]:
-        return read_image(self.path(index), self._channels), label_of(self.labels, index)
-
-    def path(self, index: int) -> Path:
-        return self._root / self.names[index]
-
-    def check(self, index: int) -> None:
-        read_image(self.path(index), self._channels, at_least=1)
-
-    def identity(self, index: int) -> str:
-        return f"{self.names[index]}\t{self.path(index).stat().st_size}"
-
-    def stamp(self, index: int) -> str:
-        path = self._root.resolve() / self.names[index]
-        found = path.stat()
-        return f"{path}\t{found.st_size}\t{found.st_mtime_ns}"
-
-    def size(self, index: int) -> tuple[int, int] | None:
-        return image_size(self.path(index), self._channels)
-
-    def reduced(self, index: int, at_least: int) -> Picture:
-        return read_image(self.path(index), self._channels, at_least)
 
 
 def open_table(table: Table, channels: int, options: Options) -> Opened:

@@ -17,6 +17,7 @@ from jaxtl.data.progress import tracked
 from jaxtl.data.sources import Source
 from jaxtl.errors import printable
 from jaxtl.studies.check_images import Pair, Seen, equal_files, look_alikes, look_at_all, names
+from jaxtl.studies.look import spread_of
 
 IMBALANCED = 10.0
 """The largest class over the smallest from which on it is worth telling."""
@@ -123,8 +124,8 @@ def check(spec: str, *, channels: int = 3, threads: int = 2, progress: bool = Tr
     return Check(
         name=printable(spec),
         classes={printable(name): found for name, found in counts.items()},
-        widths=_spread(sizes[:, 0]),
-        heights=_spread(sizes[:, 1]),
+        widths=spread_of(sizes[:, 0]),
+        heights=spread_of(sizes[:, 1]),
         problems=(*map(printable, problems), *unreadable, *_emptied(classes, counts, readable)),
         warnings=(
             *map(printable, warnings),
@@ -178,7 +179,3 @@ def _told(groups: Sequence[Pair], what: str, sign: str) -> Iterator[str]:
     if groups:
         more = f" and {len(groups) - _SHOWN} more" if len(groups) > _SHOWN else ""
         yield f"{len(groups)} {what}: {', '.join(sign.join(group) for group in groups[:_SHOWN])}{more}"
-
-
-def _spread(lengths: np.ndarray) -> tuple[int, int, int]:
-    return int(lengths.min()), int(np.median(lengths)), int(lengths.max())

@@ -169,8 +169,8 @@ def look(data: Data, *, most: int = 5000, seed: int = 0, seconds: float = 25.0, 
         train=counts(data.train.labels, data.classes),
         val=counts(data.val.labels, data.classes),
         seen={"train": len(train.indices), "val": len(val.indices)},
-        widths=_spread(sizes[:, 0]),
-        heights=_spread(sizes[:, 1]),
+        widths=spread_of(sizes[:, 0]),
+        heights=spread_of(sizes[:, 1]),
         input_size=(height, width),
         smaller=float(np.mean((sizes[:, 0] < width) | (sizes[:, 1] < height))),
         grey=float(np.mean(train.grey + val.grey)),
@@ -271,7 +271,8 @@ def _contradictions(source: Source, seen: _Seen) -> tuple[tuple[str, ...], ...]:
     )
 
 
-def _spread(lengths: np.ndarray) -> tuple[int, int, int]:
+def spread_of(lengths: np.ndarray) -> tuple[int, int, int]:
+    """Smallest, median and largest."""
     return int(lengths.min()), int(np.median(lengths)), int(lengths.max())
 
 

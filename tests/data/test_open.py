@@ -99,7 +99,7 @@ def test_the_fingerprint_changes_with_everything_that_changes_the_pixels(tree, s
 def test_memory_reads_each_file_once_and_changes_no_pixel(tree, small, monkeypatch, augment):
     spec = f"folder:{tree({'train/a': 4, 'train/b': 4, 'val/a': 2, 'val/b': 2})}"
     reads = []
-    monkeypatch.setattr("jaxtl.data.folder.read_image", lambda *given: reads.append(given) or read_image(*given))
+    monkeypatch.setattr("jaxtl.data.image_files.read_image", lambda *given: reads.append(given) or read_image(*given))
 
     def run(storage="auto"):
         data = open_data(spec, small, augment=augment, threads=0, storage=storage, max_bad=None)

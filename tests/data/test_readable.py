@@ -34,7 +34,7 @@ def decoded(monkeypatch) -> list[str]:
         seen.append(path.name)
         return images.read_image(path, *arguments, **options)
 
-    monkeypatch.setattr("jaxtl.data.folder.read_image", read)
+    monkeypatch.setattr("jaxtl.data.image_files.read_image", read)
     return seen
 
 

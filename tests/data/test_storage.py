@@ -95,7 +95,7 @@ def test_a_small_set_on_a_cpu_stays_in_memory_and_nothing_is_said(pets, said):
 def test_disk_keeps_small_images_whole_and_reads_each_file_once(pets, said, monkeypatch, cache):
     large = Preprocess(16)  # of twice that no image has more
     reads = []
-    monkeypatch.setattr("jaxtl.data.folder.read_image", lambda *given: reads.append(given) or read_image(*given))
+    monkeypatch.setattr("jaxtl.data.image_files.read_image", lambda *given: reads.append(given) or read_image(*given))
     data = open_data(pets, large, storage="disk", max_bad=None)
     batches = first(data.train_batches(4, seed=2), 9)
     assert len(reads) == 15
