@@ -7,17 +7,34 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from jaxtl.models.convolution import on_cpu
+
 
 def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and biased variance of each channel (the last axis), in two passes and at least in float32.
+    """Mean and biased variance of each channel (the last axis), at least in float32, whatever the mean.
+
+    On GPUs and TPUs ``x`` is read once: ``mean = c + E[x - c]`` and ``var = E[(x - c)^2] - E[x - c]^2``, where ``c`` is
+    the first image's mean (Chan, Golub and LeVeque, Algorithms for computing the sample variance, 1983: shifted data).
+    Of a batch of B images ``E[x - c]^2`` is at most ``(B - 1) var``, so that the difference keeps its digits. A CPU
+    makes two passes, each one sum that the compiler vectorises, which takes half the time there of two sums at once.
 
     >>> [value.tolist() for value in moments(jnp.array([[1.0, 5.0], [3.0, 5.0]]))]
     [[2.0, 5.0], [1.0, 0.0]]
     """
-    axes = tuple(range(x.ndim - 1))
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    mean = wide.mean(axes)
-    return mean, jnp.square(wide - mean).mean(axes)
+    return (_in_two_passes if on_cpu() else _in_one_pass)(wide, tuple(range(x.ndim - 1)))
+
+
+def _in_two_passes(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    mean = x.mean(axes)
+    return mean, jnp.square(x - mean).mean(axes)
+
+
+def _in_one_pass(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    near = jax.lax.stop_gradient(x[:1].mean(axes))
+    beside = x - near
+    mean = beside.mean(axes)
+    return near + mean, jnp.maximum(jnp.square(beside).mean(axes) - jnp.square(mean), 0)
 
 
 def normalise(

@@ -145,7 +145,7 @@ class BatchNorm(nnx.Module):
     - ``observe`` (off by default) changes nothing about the output, and stores the batch's own statistics, mean and
       unbiased variance, whatever was stored before.
 
-    The variance takes two passes, at least in float32, so a large mean does not drown it.
+    The variance is computed at least in float32, in a form in which a large mean does not drown it.
 
     Ioffe and Szegedy, https://arxiv.org/abs/1502.03167.
 

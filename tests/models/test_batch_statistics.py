@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxtl.models import batch_statistics
 from jaxtl.models.batch_statistics import moments, normalise
 
 EPS = 1e-5
@@ -18,9 +19,63 @@ def _derived(x, scale, bias):
     return (x - mean) * (scale * jax.lax.rsqrt(var + EPS)) + bias
 
 
+@pytest.fixture(params=["two passes", "one pass"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The form of the moments that a CPU takes, and that of the other devices."""
+    monkeypatch.setattr(batch_statistics, "on_cpu", lambda: request.param == "two passes")
+    return request.param
+
+
+_HARD = {
+    "large mean": lambda x: x + 1000,
+    "constant": lambda x: np.full_like(x, 3.7),
+    "constant and large": lambda x: np.full_like(x, 1234.567),
+    "one odd pixel": lambda x: np.where(np.arange(x.size).reshape(x.shape) < x.shape[-1], 1e4, x),
+    "odd first image": lambda x: x + 1e4 * (np.arange(len(x)) == 0).reshape(-1, *[1] * (x.ndim - 1)),
+    "small beside its mean": lambda x: 1 + x / 1000,
+}
+
+
+@pytest.mark.parametrize("hard", _HARD)
+@pytest.mark.parametrize("shape", [(32, 9, 11, 3), (64, 5), (1, 7, 7, 4)])
+def test_moments_keep_their_digits(form: str, shape: tuple[int, ...], hard: str) -> None:
+    x = np.asarray(_HARD[hard](np.random.default_rng(0).standard_normal(shape)), np.float32)
+    axes = tuple(range(len(shape) - 1))
+    mean, var = (np.asarray(value) for value in jax.jit(lambda x: moments(x))(x))
+    exact = x.astype(np.float64)
+    # rounding of the pixels themselves is 2^-24 of their size; a constant may differ from its mean by that
+    lost = (1e-6 * np.abs(exact).max()) ** 2
+    np.testing.assert_allclose(mean, exact.mean(axes), rtol=1e-6, atol=3e-6 * exact.std(axes).max())
+    np.testing.assert_allclose(var, exact.var(axes), rtol=1e-5 + 1e-6 * len(x), atol=lost)
+    assert (var >= 0).all()
+
+
+def test_moments_of_one_row(form: str) -> None:
+    mean, var = moments(jnp.array([[3.0, -1e6]]))
+    assert mean.tolist() == [3.0, -1e6]
+    assert var.tolist() == [0.0, 0.0]
+
+
+def test_moments_of_bfloat16(form: str) -> None:
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((8, 5, 5, 3)) + 50, jnp.bfloat16)
+    mean, var = moments(x)
+    exact = np.asarray(x, np.float64)
+    assert (mean.dtype, var.dtype) == (jnp.float32, jnp.float32)
+    np.testing.assert_allclose(mean, exact.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(var, exact.var((0, 1, 2)), rtol=1e-5)
+
+
+def test_moments_of_float64(form: str) -> None:
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.default_rng(0).standard_normal((8, 5, 5, 3)) + 1e6)
+        mean, var = moments(x)
+        assert (mean.dtype, var.dtype) == (jnp.float64, jnp.float64)
+        np.testing.assert_allclose(var, np.asarray(x).var((0, 1, 2)), rtol=1e-8)
+
+
 @pytest.mark.parametrize("shape", [(4, 5, 6, 3), (7, 2)])
 @pytest.mark.parametrize("mean", [0.0, 50.0])
-def test_gradients(shape: tuple[int, ...], mean: float) -> None:
+def test_gradients(form: str, shape: tuple[int, ...], mean: float) -> None:
     rng = np.random.default_rng(0)
     arguments = (
         mean + rng.standard_normal(shape, np.float32),
