@@ -6,12 +6,13 @@ A side imports its libraries first, then does the task once when it is asked.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.side import Side
 from benchmarks.task import Task
 from benchmarks.turns import Variant
+from benchmarks.utilisation import Utilisation, mean_between
 
 
 def jaxtl_side(case: dict[str, Any]) -> Side:
@@ -57,7 +58,7 @@ def jaxtl_side(case: dict[str, Any]) -> Side:
         }
 
     setup = jax_side.setup(wanted) + (f", recipes without {' and '.join(lacking)}" if lacking else "")
-    return Side(run, setup=setup, **jax_side.about())
+    return Side(_watched(run), setup=setup, **jax_side.about())
 
 
 def torch_side(case: dict[str, Any]) -> Side:
@@ -67,7 +68,20 @@ def torch_side(case: dict[str, Any]) -> Side:
     torch = guest()
     task = Task(**case["task"])
     how = {name: case[name] for name in ("workers", "compiled", "timed")}
-    return Side(lambda _: train(torch, task, **how), **torch.about(case["compiled"]))
+    return Side(_watched(lambda _: train(torch, task, **how)), **torch.about(case["compiled"]))
+
+
+def _watched(run: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
+    """Adds ``busy`` to the answer: the percent of the time after the first validation in which a GPU computed."""
+
+    def watched(question: Any) -> dict[str, Any]:
+        with Utilisation() as used:
+            begun = time.perf_counter()
+            answer = run(question)
+            ended = time.perf_counter()
+        return {**answer, "busy": mean_between(used.samples, begun + answer["curve"][0][0], ended)}
+
+    return watched
 
 
 SIDES = {"jaxtl": jaxtl_side, "PyTorch": torch_side}

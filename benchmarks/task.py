@@ -30,7 +30,7 @@ class Task:
     trains: str
     epochs: int
     model: str = "resnet18"
-    until: str = "layer3"
+    until: str | None = "layer3"
     size: int = 160
     crop_pct: float = 0.91
     batch_size: int = 32
@@ -51,7 +51,7 @@ class Task:
         groups = {
             ALL: {"head": "fast", "*": "slow"},
             HEAD: {"head": "fast", "*": "frozen"},
-        }.get(self.trains, {"head": "fast", self.until: "slow", "*": "frozen"})
+        }.get(self.trains, {"head": "fast", str(self.until): "slow", "*": "frozen"})
         rates = {"slow": self.slow, "fast": self.fast}
         optimizer = {group: {"lr": rates[group], "weight_decay": self.weight_decay} for group in groups.values()
                      if group in rates}  # fmt: skip

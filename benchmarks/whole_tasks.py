@@ -16,6 +16,7 @@ HEADER = [
     "accuracy, %",
     "epochs run of",
     "a later epoch and its validation, s",
+    "device busy after the first epoch, %",
     "host memory, MB",
     "device memory, MB",
 ]
@@ -37,6 +38,7 @@ def row(label: str, answers: Answers, against: str, epochs: int) -> list[str]:
         spread([run["accuracy"] for run in runs], ".2f", 100),
         f"{epochs - missing} of {epochs}" + (", rest extrapolated" if missing else ""),
         spread(later, ".2f"),
+        spread([run.get("busy") for run in runs], ".0f"),
         *(megabytes([run["memory"] for run in runs], where) for where in ("host", "device")),
     ]
 

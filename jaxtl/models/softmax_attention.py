@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxtl.models.convolution import on_cpu
+from jaxtl.models.convolution import on_cpu, on_gpu
 
 
 def attend(
@@ -17,7 +17,8 @@ def attend(
     """Softmax attention on arrays (batch, tokens, heads, width of a head); the weights are never below float32.
 
     On a CPU, and without a bias, the gradient computes the weights again instead of keeping them, as FlashAttention
-    does (Dao et al., https://arxiv.org/abs/2205.14135); there `jax.grad` works through it and `jax.jvp` does not.
+    does (Dao et al., https://arxiv.org/abs/2205.14135); so does cuDNN's attention, which a GPU takes for half-precision
+    arrays. `jax.grad` works through both of them and `jax.jvp` does not.
 
     Args:
         bias: added to the weights before the softmax, broadcast to (batch, heads, queries, keys).
@@ -31,11 +32,44 @@ def attend(
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     if bias is None and on_cpu() and query.shape[2] == key.shape[2] == value.shape[2]:
         return _attend(query * scale, key, value)
+    if bias is None and on_gpu() and _fit_cudnn(query, key, value):
+        return _by_cudnn(query, key, value, scale)
     scores = _scores(query * scale, key)
     if bias is not None:
         scores = scores + bias.astype(scores.dtype)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
     return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+def _by_cudnn(query: jax.Array, key: jax.Array, value: jax.Array, scale: float) -> jax.Array:
+    """cuDNN takes even numbers of tokens: another one at the end that counts for nothing makes them so."""
+    odd = [array.shape[1] % 2 for array in (query, key)]
+    lengths = [jnp.full(len(array), array.shape[1], jnp.int32) if any(odd) else None for array in (query, key)]
+    query, key, value = (
+        jnp.pad(array, ((0, 0), (0, more), (0, 0), (0, 0)))
+        for array, more in zip((query, key, value), (*odd, odd[1]), strict=True)
+    )
+    y = jax.nn.dot_product_attention(
+        query,
+        key,
+        value,
+        scale=scale,
+        query_seq_lengths=lengths[0],
+        key_value_seq_lengths=lengths[1],
+        implementation="cudnn",
+    )
+    return y[:, : y.shape[1] - odd[0]]
+
+
+def _fit_cudnn(*arrays: jax.Array) -> bool:
+    """Whether cuDNN's attention takes them: half precision, heads of up to 128 channels in eights, Ampere or newer."""
+    if any(
+        array.dtype not in (jnp.bfloat16, jnp.float16) or array.shape[-1] % 8 or array.shape[-1] > 128
+        for array in arrays
+    ):
+        return False
+    generation = str(getattr(jax.devices()[0], "compute_capability", "")).partition(".")[0]
+    return generation.isdecimal() and int(generation) >= 8
 
 
 def _scores(query: jax.Array, key: jax.Array) -> jax.Array:

@@ -26,7 +26,7 @@ def cells(line):
 def rates_of(trains, ours, theirs):
     about = {side: {**said, "same": {"stages": ["stem", "layer1", "fc"]}} for side, said in ABOUT.items()}
     return {
-        "case": {"model": "resnet18", "size": 96, "batch_size": 8, "trains": trains},
+        "case": {"model": "resnet18", "size": 96, "batch_size": 8, "trains": trains, "cached": False},
         "rates": {"jaxtl": ours, "PyTorch": theirs},
         "memory": {"jaxtl": MEMORY, "PyTorch": MEMORY},
         "about": about,
@@ -46,7 +46,7 @@ def run_of(seconds, epochs, curve, extrapolated=0):
     }
 
 
-@pytest.mark.parametrize("name", ["tables", "limits", "whole_tasks", "torch_network", "torch_training"])
+@pytest.mark.parametrize("name", ["tables", "limits", "utilisation", "whole_tasks", "torch_network", "torch_training"])
 def test_doctests(name):
     found = doctest.testmod(importlib.import_module(f"benchmarks.{name}"))
     assert found.attempted > 0

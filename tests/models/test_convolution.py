@@ -1,4 +1,4 @@
-"""The forms that convolutions take on a CPU have the values and gradients of the general one."""
+"""The forms that convolutions take on CPUs and GPUs have the values and gradients of the general one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from jaxtl.models import convolution
 from jaxtl.models.convolution import conv, pair
 
 CASES = [
@@ -19,12 +20,18 @@ CASES = [
 ]
 
 
+@pytest.fixture
+def as_on_a_gpu(monkeypatch) -> None:
+    monkeypatch.setattr(convolution, "on_cpu", lambda: False)
+    monkeypatch.setattr(convolution, "on_gpu", lambda: True)
+
+
 def _general(x, kernel, *, padding=0, stride: int = 1, dilation: int = 1, groups: int = 1):
     return lax.conv_general_dilated(
         x,
         kernel,
         (stride, stride),
-        [(zeros, zeros) for zeros in pair(padding)],
+        "SAME" if padding == "same" else [(zeros, zeros) for zeros in pair(padding)],
         rhs_dilation=(dilation, dilation),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
@@ -47,6 +54,37 @@ def test_depthwise_values_and_gradients(case: dict) -> None:
     x = generator.standard_normal((3, *case["size"], 6), np.float32)
     kernel = generator.standard_normal((case["kernel"], case["kernel"], 1, 6), np.float32)
     _compare(x, kernel, 6, options)
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_depthwise_values_and_gradients_in_the_form_for_a_gpu(case: dict) -> None:
+    test_depthwise_values_and_gradients(case)
+    options = {key: value for key, value in case.items() if key not in ("size", "kernel")}
+    x, kernel = np.zeros((1, *case["size"], 6)), np.zeros((case["kernel"], case["kernel"], 1, 6))
+    assert "conv_general" not in str(jax.make_jaxpr(lambda x: conv(x, kernel, groups=6, **options))(x))
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"size": (31, 28), "kernel": (7, 7), "padding": 3},
+        {"size": (30, 29), "kernel": (3, 3), "padding": 1},
+        {"size": (30, 31), "kernel": (3, 3), "padding": "same"},
+        {"size": (13, 16), "kernel": (4, 2), "padding": 0},
+        {"size": (16, 15), "kernel": (2, 5), "padding": (0, 2)},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_strided_stems_in_the_form_for_a_gpu(case: dict, channels: int) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((2, *case["size"], channels), np.float32)
+    kernel = generator.standard_normal((*case["kernel"], channels, 5), np.float32)
+    _compare(x, kernel, 1, {"padding": case["padding"], "stride": 2})
+    form = jax.make_jaxpr(lambda x: conv(x, kernel, stride=2, padding=case["padding"]))(x)
+    assert "window_strides=(1, 1)" in str(form)
 
 
 @pytest.mark.parametrize("outputs", [2, 40])

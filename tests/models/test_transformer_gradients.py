@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxtl.models import softmax_attention
 from jaxtl.models.gelu import gelu
 from jaxtl.models.layers import LayerNorm
 from jaxtl.models.softmax_attention import attend
@@ -60,6 +62,43 @@ def test_attention(scale: float | None) -> None:
         query, key, value = (rng.standard_normal((2, n, 3, 4)).astype(np.float32) for n in (7, keys, keys))
         plain = partial(_attend_plainly, scale=0.5 if scale is None else scale)
         _compare(lambda *arrays: attend(*arrays, scale=scale), plain, [query, key, value], 1e-5)
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(7, 7), (8, 8), (7, 8), (8, 9)])
+def test_attention_as_a_gpu_takes_it(monkeypatch, queries: int, keys: int) -> None:
+    """What surrounds cuDNN's attention, with JAX's own in its place: the tokens that make numbers even count nothing."""
+
+    def even(*arrays, implementation: str, **options):
+        assert implementation == "cudnn"
+        assert all(array.shape[1] % 2 == 0 for array in arrays)
+        return attention(*arrays, implementation="xla", **options)
+
+    attention = jax.nn.dot_product_attention
+    monkeypatch.setattr(jax.nn, "dot_product_attention", even)
+    monkeypatch.setattr(softmax_attention, "on_cpu", lambda: False)
+    monkeypatch.setattr(softmax_attention, "on_gpu", lambda: True)
+    monkeypatch.setattr(softmax_attention, "_fit_cudnn", lambda *arrays: True)
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.standard_normal((2, n, 3, 8)).astype(np.float32) for n in (queries, keys, keys))
+    plain = partial(_attend_plainly, scale=1 / np.sqrt(8))
+    _compare(lambda *arrays: attend(*arrays), plain, [query, key, value], 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "width", "capability", "fits"),
+    [
+        (jnp.bfloat16, 64, "9.0", True),
+        (jnp.float16, 72, "8.0", True),
+        (jnp.float32, 64, "9.0", False),
+        (jnp.bfloat16, 60, "9.0", False),
+        (jnp.bfloat16, 256, "9.0", False),
+        (jnp.bfloat16, 64, "7.5", False),
+        (jnp.bfloat16, 64, "gfx90a", False),
+    ],
+)
+def test_what_cudnns_attention_takes(monkeypatch, dtype, width: int, capability: str, fits: bool) -> None:
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(compute_capability=capability)])
+    assert softmax_attention._fit_cudnn(jnp.zeros((1, 2, 1, width), dtype)) is fits
 
 
 def test_attentions_weights_are_never_below_float32() -> None:
