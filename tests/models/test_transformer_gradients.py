@@ -66,7 +66,7 @@ def test_attention(scale: float | None) -> None:
 
 @pytest.mark.parametrize(("queries", "keys"), [(7, 7), (8, 8), (7, 8), (8, 9)])
 def test_attention_as_a_gpu_takes_it(monkeypatch, queries: int, keys: int) -> None:
-    """What surrounds cuDNN's attention, with JAX's own in its place: the tokens that make numbers even count nothing."""
+    """What surrounds cuDNN's attention, with JAX's own in its place: tokens that make numbers even count nothing."""
 
     def even(*arrays, implementation: str, **options):
         assert implementation == "cudnn"
