@@ -37,6 +37,7 @@ from jaxtl.models.transformer import (
     SwiGLU,
     heads,
     resize_grid,
+    side_by_side,
 )
 
 _TOKEN = init.Normal(0.02)
@@ -386,6 +387,7 @@ class Eva(Network):
             x = jnp.concatenate([*prefix, x + places], axis=1)
         else:
             x = jnp.concatenate([*prefix, x], axis=1) + places
+        x = side_by_side(x)
         return x if self.norm_pre is None else self.norm_pre(x)
 
     def pool(self, x: jax.Array) -> jax.Array:

@@ -7,19 +7,19 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxtl.models.convolution import on_cpu
+from jaxtl.models.convolution import on_cpu, on_gpu
 
 
 def standardise(x: jax.Array, eps: float) -> jax.Array:
     """``(x - mean) / sqrt(var + eps)`` along the last axis, in two passes.
 
-    On a CPU its gradient keeps ``x`` and two numbers of each row, where what JAX derives keeps ``x - mean`` besides;
-    there `jax.grad` works through it and `jax.jvp` does not.
+    On CPUs and GPUs its gradient keeps ``x`` and two numbers of each row, where what JAX derives keeps ``x - mean``
+    besides; there `jax.grad` works through it and `jax.jvp` does not.
 
     >>> standardise(jnp.array([[1.0, 3.0], [5.0, 9.0]]), 0.0).tolist()
     [[-1.0, 1.0], [-1.0, 1.0]]
     """
-    return _lean(x, eps) if on_cpu() else _standardise(x, eps)[0]
+    return _lean(x, eps) if on_cpu() or on_gpu() else _standardise(x, eps)[0]
 
 
 def _standardise(x: jax.Array, eps: float) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -8,16 +8,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from jaxtl.errors import InputError
 from jaxtl.models import init
-from jaxtl.models.convolution import Pair, pair
+from jaxtl.models.convolution import Pair, on_gpu, pair
 from jaxtl.models.layers import Activation, Conv, Dropout, Linear, param
 from jaxtl.models.softmax_attention import attend
 
 Norm = Callable[[int], nnx.Module]
 
 _MATRIX = init.Normal(0.02)
+
+
+def side_by_side(tokens: jax.Array) -> jax.Array:
+    """The tokens (batch, tokens, channels), on a GPU with the channels of each side by side in memory. For the sake of
+    the position embedding's gradient XLA would put the batch there, and transpose between all matrix products behind.
+    """
+    return with_layout_constraint(tokens, Layout((0, 1, 2))) if on_gpu() else tokens
 
 
 class LayerScale(nnx.Module):

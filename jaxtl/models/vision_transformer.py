@@ -39,6 +39,7 @@ from jaxtl.models.transformer import (
     heads,
     resize_grid,
     resize_patches,
+    side_by_side,
 )
 from jaxtl.models.vit_architectures import ARCHITECTURES
 
@@ -463,7 +464,7 @@ class VisionTransformer(Network):
             x = jnp.concatenate((*before, x + places), 1)
         else:
             x = jnp.concatenate((*before, x), 1) + places
-        return self.norm_pre(self.pos_drop(x, rngs))
+        return self.norm_pre(self.pos_drop(side_by_side(x), rngs))
 
     def _normalised(self, x: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
         """The tokens; pooled, (batch, width), where the norm or the head needs them so."""
