@@ -37,7 +37,10 @@ def measure(options: Options, show: Any) -> dict[str, Any]:
         task = Task(options.data, options.weights, ALL, epochs=1, size=size)
         cases += [task.case(what=what, workers=options.workers) for what in ("files", "files, again")]
     batch_size = 128 if options.gpu else options.pick(quick=2, small=16, full=32)
-    cases += [{"what": "forward", "model": name, "size": size, "batch_size": batch_size} for name, size in networks]
+    cases += [
+        {"what": "forward", "model": name, "size": size, "batch_size": batch_size}
+        for name, size in options.among(networks)
+    ]
     found: dict[str, Any] = {"rows": []}
     for case in cases:
         found["rows"].append(rates(__name__, case, options.turns, options.seconds))

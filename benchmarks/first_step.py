@@ -34,7 +34,7 @@ def measure(options: Options, show: Any) -> dict[str, Any]:
         full=tuple((name, 224, 16) for name in ("resnet18", "resnet50", "mobilenetv2_100", "vit_small_patch16_224")),
     )
     found: dict[str, Any] = {"parts": []}
-    for model, size, batch_size in networks:
+    for model, size, batch_size in options.among(networks):
         for trains in options.pick(quick=(HEAD,), small=(ALL, HEAD), full=(ALL, HEAD)):
             case = {"model": model, "size": size, "batch_size": batch_size, "trains": trains}
             variants = [

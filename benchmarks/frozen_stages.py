@@ -27,7 +27,7 @@ def measure(options: Options, show: Any) -> dict[str, Any]:
         full=(("resnet18", 224, 16, range(6)), ("mobilenetv2_100", 224, 16, range(10))),
     )
     found: dict[str, Any] = {"rows": []}
-    for model, size, batch_size, counts in networks:
+    for model, size, batch_size, counts in options.among(networks):
         for count in counts:
             case = {"model": model, "size": size, "batch_size": batch_size * (8 if options.gpu else 1), "trains": count}
             found["rows"].append(rates(train_step.__name__, case, options.turns, options.seconds))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+Row = TypeVar("Row", bound=tuple[Any, ...])
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Options:
         data: a folder with ``train/<class>`` and ``val/<class>``; empty: none was given.
         weights: a file for ResNet-18 until ``layer3``; empty: random ones, of which accuracies mean nothing.
         given_turns: what ``--turns`` says.
+        networks: the only ones to measure, where a work measures several; empty: all of them.
     """
 
     size: str
@@ -27,10 +30,19 @@ class Options:
     data: str = ""
     weights: str = ""
     given_turns: int | None = None
+    networks: tuple[str, ...] = ()
 
     def pick(self, *, quick: T, small: T, full: T) -> T:
         """The value for this size."""
         return {"quick": quick, "small": small, "full": full}[self.size]
+
+    def among(self, rows: Iterable[Row]) -> list[Row]:
+        """Those of some rows, each with a network's name in front, that are to be measured.
+
+        >>> Options("full", False, 2, networks=("resnet50",)).among([("resnet18", 224), ("resnet50", 224)])
+        [('resnet50', 224)]
+        """
+        return [row for row in rows if not self.networks or row[0] in self.networks]
 
     @property
     def turns(self) -> int:

@@ -46,6 +46,7 @@ def main() -> None:
             data=data,
             weights=str(arguments.weights.resolve()) if arguments.weights else "",
             given_turns=arguments.turns,
+            networks=tuple(arguments.networks or ()),
         )
         for name in names:
             work = importlib.import_module(f"benchmarks.{name}")
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     sizes.add_argument("--full", action="store_true", help="the sizes people use; hours on a CPU for all works")
     sizes.add_argument("--quick", action="store_true", help="toy inputs, to see that it runs; writes nothing")
     parser.add_argument("--only", nargs="+", choices=WORKS, metavar="WORK", help=f"of {', '.join(WORKS)}")
+    parser.add_argument("--networks", nargs="+", metavar="NAME", help="of the works that measure several, only these")
     parser.add_argument("--turns", type=int, metavar="N", help="how often everything is measured")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="images: train/<class> and val/<class>")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of ResNet-18 until layer3, safetensors")

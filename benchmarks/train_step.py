@@ -39,7 +39,7 @@ def cases(options: Options) -> Iterator[dict[str, Any]]:
             for name in ("resnet18", "resnet50", "mobilenetv2_100", "vit_small_patch16_224")
         ),
     )
-    for name, size, batch_size in networks:
+    for name, size, batch_size in options.among(networks):
         case = {"model": name, "size": size, "batch_size": batch_size}
         for trains in options.pick(quick=(LAST,), small=(ALL, LAST, HEAD), full=(ALL, LAST, HEAD)):
             yield {**case, "trains": trains, "cached": False}
