@@ -52,7 +52,7 @@ class Options:
     @property
     def seconds(self) -> float:
         """How long one turn of a rate takes, about."""
-        return self.pick(quick=0.05, small=1.5, full=3.0)
+        return self.pick(quick=0.05, small=1.5, full=1.0 if self.gpu else 3.0)
 
     @property
     def workers(self) -> int:

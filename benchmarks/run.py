@@ -58,30 +58,38 @@ def main() -> None:
 
 
 def _keep(name: str, setting: str, options: Options) -> None:
-    """Measures one work, and writes its results in place of its last ones in the same setting."""
+    """Measures one work, and writes its results in place of its last ones in the same setting, after every row."""
     work = importlib.import_module(f"benchmarks.{name}")
     before = os.getloadavg()[0]
-    found = work.measure(options, lambda part: print(work.tables(part).splitlines()[-1], flush=True))
-    print(f"\n{work.tables(found)}\n", flush=True)
+
+    def keep(found: Any) -> None:
+        print(work.tables(found).splitlines()[-1], flush=True)
+        if options.size != "quick":
+            _write(name, setting, {**entry, "load_after": os.getloadavg()[0], "found": found})
+
     entry: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
         "load_before": before,
-        "load_after": os.getloadavg()[0],
         "turns": options.turns,
         "weights": Path(options.weights).name,
         "data": Path(options.data).name,
-        "found": found,
     }
+    found = work.measure(options, keep)
+    print(f"\n{work.tables(found)}\n", flush=True)
     if options.size == "quick":
         print("toy inputs: nothing is written")
         return
+    _write(name, setting, {**entry, "load_after": os.getloadavg()[0], "found": found})
+    print(f"written: {FOLDER / 'RESULTS.md'}", flush=True)
+
+
+def _write(name: str, setting: str, entry: dict[str, Any]) -> None:
     results = FOLDER / "results.json"
     runs = json.loads(results.read_text()) if results.is_file() else {}
     runs.setdefault(setting, {})[name] = entry
     results.write_text(json.dumps(runs, indent=1, sort_keys=True) + "\n")
     (FOLDER / "RESULTS.md").write_text(report(runs, WORKS))
-    print(f"written: {FOLDER / 'RESULTS.md'}", flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
