@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -51,7 +52,7 @@ def measured(options: Options) -> dict[str, list[float]]:
 
 
 def cost(lower: Callable[[], Any]) -> dict[str, float]:
-    """What XLA counts in a function for a CPU: ``flops``, and ``bytes`` that its operations read and write.
+    """What XLA counts in a function: ``flops``, and ``bytes`` that its operations read and write.
 
     ``lower`` returns ``jax.jit(...).lower(...)`` of a function that has not been traced. Convolutions have XLA's own
     form for it, because XLA counts a loop's body once.
@@ -60,19 +61,41 @@ def cost(lower: Callable[[], Any]) -> dict[str, float]:
     from jaxtl.models import convolution
 
     with mock.patch.object(convolution, "on_cpu", return_value=False):
-        lowered = lower()
-        return counted(lowered, compiled(lowered))
+        return counted(compiled(lower()))
 
 
-def counted(lowered: Any, program: Any) -> dict[str, float]:
-    """What XLA counts in a compiled program; its arithmetic before compilation where that is more, since a GPU's
-    libraries do part of it uncounted."""
-    before, after = (_first(stage.cost_analysis()) for stage in (lowered, program))
-    return {"flops": max(before.get("flops", 0.0), after.get("flops", 0.0)), "bytes": after.get("bytes accessed", 0.0)}
+def counted(program: Any) -> dict[str, float]:
+    """What XLA counts in a compiled program. Of a GPU's it leaves out the arithmetic of the libraries: `products`."""
+    found = program.cost_analysis()
+    found = (found[0] if isinstance(found, list) else found) or {}
+    return {"flops": found.get("flops", 0.0), "bytes": found.get("bytes accessed", 0.0)}
 
 
-def _first(found: Any) -> Mapping[str, float]:
-    return (found[0] if isinstance(found, list) else found) or {}
+def products(jaxpr: Any) -> float:
+    """Floating-point operations of the matrix products and convolutions in a traced function (``.jaxpr`` of what
+    ``jax.make_jaxpr(f)(...)`` returns), those of a loop as often as it runs.
+
+    >>> import jax, jax.numpy as jnp
+    >>> products(jax.make_jaxpr(lambda x: jax.lax.fori_loop(0, 3, lambda _, y: y @ x, x))(jnp.ones((4, 4))).jaxpr)
+    384.0
+    """
+    from jax.extend.core import jaxprs_in_params
+
+    total = 0.0
+    for equation in jaxpr.eqns:
+        name, options = equation.primitive.name, equation.params
+        if name == "dot_general":
+            left = equation.invars[0].aval.shape
+            depth = math.prod(left[axis] for axis in options["dimension_numbers"][0][0])
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * depth
+        elif name == "conv_general_dilated":
+            kernel, outputs = equation.invars[1].aval.shape, options["dimension_numbers"].rhs_spec[0]
+            depth = math.prod(kernel) / kernel[outputs] / math.prod(options["lhs_dilation"])  # products by no zeros
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * depth
+        times = options.get("length", 1) if name == "scan" else 1
+        for inner in jaxprs_in_params(options):
+            total += times * products(inner)
+    return total
 
 
 def bounds(cost: Mapping[str, float], device: Mapping[str, list[float]], images: int) -> dict[str, float]:

@@ -103,12 +103,18 @@ def jaxtl_side(case: dict[str, Any]) -> Side:
         part = FixedPart(model.graph, model.params, model.batch_stats, model.preprocess, after, **options)
         batch["image"] = part(images)
 
-    def lower() -> Any:
-        return jaxtl.make_train_step(model, optimizer, after=after, **options).lower(state, batch)
+    def made() -> Any:
+        return jaxtl.make_train_step(model, optimizer, after=after, **options)
 
-    lowered = lower()
-    step = compiled(lowered)
-    cost = limits.counted(lowered, step) if jax_side.on_gpu() else limits.cost(lower)
+    def lower() -> Any:
+        return made().lower(state, batch)
+
+    step = compiled(lower())
+    if jax_side.on_gpu():
+        arithmetic = limits.products(jax.make_jaxpr(made())(state, batch).jaxpr)
+        cost = {**limits.counted(step), "flops": arithmetic}
+    else:
+        cost = limits.cost(lower)
 
     def run(steps: int) -> float:
         nonlocal state
