@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -90,8 +90,9 @@ class Recipe(Section):
     """Decay, per step, of the moving average of the weights that is validated and returned; null: none."""
     clip_norm: Annotated[Number, Field(gt=0)] | None = None
     """Largest global norm of the gradients of everything that trains; null: no clipping."""
-    precision: Precision = "f32"
-    """What the network computes in; "bf16" is for GPUs and TPUs. Parameters and statistics are float32 either way."""
+    precision: Precision | Literal["auto"] = "auto"
+    """What the network computes in: "f32", "bf16", or "auto", bf16 on TPUs and on GPUs from Ampere on and f32
+    elsewhere. Parameters and statistics are float32 either way."""
     feature_cache: bool = True
     """Compute the output of a frozen, deterministic part in front once for each image and view, and train on that."""
     views: Annotated[int, Field(gt=0)] | None = None

@@ -19,6 +19,7 @@ from jaxtl.models.graph import POOLED, Graph
 from jaxtl.notices import say
 from jaxtl.recipe import Recipe
 from jaxtl.train.feature_cache import FixedPart
+from jaxtl.train.precision import computed_in
 
 VIEWS = 5
 """Random variants of each image where the recipe does not say: with so many, every image still comes in another form in
@@ -83,7 +84,7 @@ def _cached(model: Model, data: Data, recipe: Recipe, number: int, optimizer: Op
     after = frozen_prefix(model.graph, groups, modes_of(model.graph, groups, recipe.batch_norm))
     if after is None:
         return None
-    part = FixedPart(model.graph, model.params, model.batch_stats, model.preprocess, after, recipe.precision)
+    part = FixedPart(model.graph, model.params, model.batch_stats, model.preprocess, after, computed_in(recipe))
     row = part.shape(data.train_preprocess.size, data.preprocess.channels)
     needed = (views * len(data.train) + len(data.val)) * math.prod(row.shape) * row.dtype.itemsize
     resident = needed <= RESIDENT * device_memory()

@@ -24,6 +24,7 @@ from jaxtl.recipe import Recipe
 from jaxtl.train.checkpoint import Checkpoints, Records
 from jaxtl.train.evaluate import check_fits
 from jaxtl.train.loop import Loop
+from jaxtl.train.precision import settled
 from jaxtl.train.probe import linear_probe
 from jaxtl.train.progress import Progress
 from jaxtl.train.recalibrate import recalibrate
@@ -90,7 +91,7 @@ def fine_tune(
     check_fits(model, data)
     if recipe.strategy == "scratch":
         model = _without_weights(model, recipe.seed)
-    recipe = expand(recipe, model.graph)
+    recipe = settled(expand(recipe, model.graph))
     check_task(recipe, data)
     output = None if recipe.output is None else Path(recipe.output)
     if resume and output is None:

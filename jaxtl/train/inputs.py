@@ -15,6 +15,7 @@ from jaxtl.recipe import Recipe
 from jaxtl.train.cached_phases import CachedPhase
 from jaxtl.train.feature_cache import FixedPart, features_of
 from jaxtl.train.phase_steps import StepInputs, abstract
+from jaxtl.train.precision import computed_in
 from jaxtl.train.state import TrainState
 
 Batch = Mapping[str, Any]
@@ -105,7 +106,7 @@ class FeatureInputs:
         state, model, recipe = self._state(), self._model, self._recipe
         assert self.after is not None
         part = FixedPart(
-            model.graph, state.all_params, state.batch_stats, model.preprocess, self.after, recipe.precision
+            model.graph, state.all_params, state.batch_stats, model.preprocess, self.after, computed_in(recipe)
         )
         return features_of(part, self._data, split, view=view, seed=recipe.seed, batch_size=recipe.eval_batch_size)
 

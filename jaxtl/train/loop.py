@@ -24,6 +24,7 @@ from jaxtl.train.evaluate import run_evaluation
 from jaxtl.train.inputs import FeatureInputs, ImageInputs, step_inputs
 from jaxtl.train.losses import make_task
 from jaxtl.train.phase_steps import PhaseSteps, Step
+from jaxtl.train.precision import computed_in
 from jaxtl.train.progress import LATE, Progress
 from jaxtl.train.state import TrainState
 from jaxtl.train.step import make_eval_step
@@ -197,8 +198,9 @@ class Loop:
 
     def _eval_step(self, after: str | None) -> Any:
         model, recipe = self._model, self._recipe
-        key = ("eval_step", recipe.loss.model_dump_json(), model.preprocess, recipe.precision, after)
-        make = partial(make_eval_step, model, loss=make_task(recipe.loss), precision=recipe.precision, after=after)
+        precision = computed_in(recipe)
+        key = ("eval_step", recipe.loss.model_dump_json(), model.preprocess, precision, after)
+        make = partial(make_eval_step, model, loss=make_task(recipe.loss), precision=precision, after=after)
         return model.graph.remember(key, make)
 
     def _check(self, metrics: list[dict[str, Any]], epoch: int, done: int = 0) -> None:

@@ -18,6 +18,7 @@ from jaxtl.finetune.phases import trained_groups
 from jaxtl.model import Model
 from jaxtl.recipe import Recipe
 from jaxtl.train.losses import Task
+from jaxtl.train.precision import computed_in
 from jaxtl.train.state import TrainState
 from jaxtl.train.step import train_step_function
 from jaxtl.trees import Tree
@@ -119,7 +120,7 @@ class PhaseSteps:
             mixup=recipe.mixup,
             cutmix=recipe.cutmix,
             ema=recipe.ema,
-            precision=recipe.precision,
+            precision=computed_in(recipe),
             after=inputs.after,
         )
         ema = recipe.ema is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from small_models import batch, small_model, training
 
 import jaxtl
+from jaxtl.train.precision import computed_in, settled
 from jaxtl.trees import flatten
 
 
@@ -38,6 +41,25 @@ def test_what_is_kept_stays_float32_and_follows_float32(model) -> None:
         moved, ours = np.ravel(leaf - start[path]), np.ravel(flatten(narrow.params)[path] - start[path])
         cosine = moved @ ours / (np.linalg.norm(moved) * np.linalg.norm(ours))
         assert cosine > 0.9, path
+
+
+@pytest.mark.parametrize(
+    ("platform", "capability", "expected"),
+    [
+        ("cpu", None, "f32"),
+        ("gpu", "9.0", "bf16"),
+        ("gpu", "7.5", "f32"),
+        ("gpu", "gfx90a", "f32"),
+        ("tpu", None, "bf16"),
+    ],
+)
+def test_what_a_recipe_leaves_open_follows_the_device(monkeypatch, capsys, platform, capability, expected) -> None:
+    device = SimpleNamespace(platform=platform, compute_capability=capability, device_kind="this one")
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    assert settled(jaxtl.Recipe()).precision == expected
+    assert ("computed in bfloat16" in capsys.readouterr().err) == (expected == "bf16")
+    for precision in ("f32", "bf16"):
+        assert settled(jaxtl.Recipe(precision=precision)).precision == computed_in(jaxtl.Recipe(precision=precision))
 
 
 def test_convolutions_compute_in_bfloat16(model) -> None:
