@@ -12,6 +12,7 @@ import jax
 
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.errors import InputError
+from jaxtl.jitted import jit
 from jaxtl.models.graph import EVALUATION, Graph, Modes
 from jaxtl.trees import Tree, flatten
 
@@ -95,9 +96,7 @@ class Model:
         {'layer2': (2, 16, 16, 32)}
         """
         wanted = tuple(self.stages[:-1] if stages is None else stages)
-        run = self.graph.remember(
-            ("intermediates", wanted), lambda: jax.jit(partial(self.graph.stage_maps, stages=wanted))
-        )
+        run = self.graph.remember(("intermediates", wanted), lambda: jit(partial(self.graph.stage_maps, stages=wanted)))
         found = run(self.params, self.batch_stats, self._checked(images))
         return {stage: found[stage] for stage in self.stages if stage in found}
 

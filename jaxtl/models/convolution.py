@@ -6,11 +6,12 @@ import jax
 from jax import lax
 
 from jaxtl.errors import InputError
+from jaxtl.jitted import xla_convolves_well
 from jaxtl.models import convolution_cpu, shifted_products, space_to_depth
 
 Pair = tuple[int, int]
 
-LARGE = 160  # pixels of a map from which on, on a CPU, unfolding its windows pays
+LARGE = 160  # pixels of a map from which on, on a CPU, unfolding its windows pays where XLA's own form is slow
 FEW = 4  # channels up to which a GPU takes blocks of pixels for channels
 TAPS = 25  # of a depthwise kernel up to which a GPU adds up shifted products
 
@@ -48,10 +49,11 @@ def conv(
     ``padding`` is a number of zeros on both sides, (vertical, horizontal) ones, or ``"same"`` as in TensorFlow.
 
     On a CPU a 1x1 convolution is a matrix product, which XLA computes 1.2 to 3 times faster there, gradients included,
-    and a depthwise one a sum of shifted products: 16 to 50 times faster forward, 4 to 30 times backward. On large maps
-    the kernel's gradient has a form of its own, 1.3 to 4 times faster. `jax.grad` works through all of them, `jax.jvp`
-    (forward-mode differentiation) on GPUs and TPUs only. On a GPU a stem of stride 2 sees blocks of 2x2 pixels, and a
-    depthwise convolution is a sum of shifted products too.
+    and a depthwise one a sum of shifted products: 16 to 50 times faster forward, 4 to 30 times backward. Others are
+    XLA's own, which is fast in what `jaxtl.jitted` compiles. Elsewhere the kernel's gradient on large maps has a form
+    of its own, 1.3 to 4 times faster. `jax.grad` works through all of them, `jax.jvp` (forward-mode differentiation) on
+    GPUs and TPUs only. On a GPU a stem of stride 2 sees blocks of 2x2 pixels, and a depthwise convolution is a sum of
+    shifted products too.
 
     Raises:
         InputError: when ``x`` has not the channels that the kernel takes.
@@ -72,6 +74,8 @@ def conv(
             return (pixels.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*pixels.shape[:3], -1)
         if kernel.shape[2] == 1 and kernel.shape[3] == groups > 1:
             return convolution_cpu.depthwise(x, kernel, stride, pads, dilation)
+        if groups == 1 and xla_convolves_well():
+            return convolution_cpu.apart(x, kernel, stride, pads, dilation)
         if groups == 1 and _places(x, kernel, stride, pads, dilation) >= LARGE:
             return convolution_cpu.dense(x, kernel, stride, pads, dilation)
     if on_gpu():

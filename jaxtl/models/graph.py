@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from jaxtl.errors import InputError, nearest
+from jaxtl.jitted import jit
 from jaxtl.models import registry
 from jaxtl.models.layers import BatchNorm, Dropout, DropPath
 from jaxtl.models.network import Network
@@ -282,12 +283,12 @@ class Graph:
     @cached_property
     def logits_jitted(self) -> Any:
         """``(params, batch_stats, images) -> logits`` in evaluation mode, compiled once per input shape."""
-        return jax.jit(lambda params, batch_stats, images: self.apply(params, batch_stats, images)[0])
+        return jit(lambda params, batch_stats, images: self.apply(params, batch_stats, images)[0])
 
     @cached_property
     def features_jitted(self) -> Any:
         """``features``, compiled once per input shape."""
-        return jax.jit(self.features)
+        return jit(self.features)
 
     def _view(self, modes: Modes) -> nnx.GraphDef:
         if modes not in self._views:

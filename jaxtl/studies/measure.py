@@ -19,6 +19,7 @@ from jaxtl.data.preprocess import Preprocess
 from jaxtl.data.sources import Source, Subset
 from jaxtl.finetune.from_recipe import make_optimizer
 from jaxtl.finetune.strategies import expand
+from jaxtl.jitted import jit
 from jaxtl.model import Model
 from jaxtl.recipe import Recipe
 from jaxtl.train.features import extract
@@ -131,7 +132,7 @@ def forward_seconds(model: Model, data: Data, batch_size: int = 32) -> float:
     batch = np.stack([data.preprocess(data.train[i % len(data.train)][0]) for i in range(batch_size)])
     run = model.graph.remember(
         ("timed forward", model.preprocess),
-        lambda: jax.jit(lambda p, s, images: model.graph.features(p, s, prepared(images, model.preprocess))),
+        lambda: jit(lambda p, s, images: model.graph.features(p, s, prepared(images, model.preprocess))),
     )
     return _median(lambda: run(model.params, model.batch_stats, batch)) / batch_size
 

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtl import cache
 from jaxtl.data.dataset import Data
 from jaxtl.data.pipeline import Batch
+from jaxtl.jitted import jit
 from jaxtl.models.graph import POOLED, Graph
 from jaxtl.recipe.training import Precision
 from jaxtl.train.step import prepared
@@ -57,7 +58,7 @@ class FixedPart:
     def __call__(self, images: np.ndarray) -> jax.Array:
         """The output for uint8 images (B, H, W, C)."""
         key = ("fixed part", self.after, self.preprocess, self.precision)
-        run = self.graph.remember(key, lambda: jax.jit(self._function()))
+        run = self.graph.remember(key, lambda: jit(self._function()))
         return run(self.params, self.batch_stats, images)
 
     def _function(self) -> Callable[[Tree, Tree, jax.Array], jax.Array]:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtl.compiled import keep_compiled
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
+from jaxtl.jitted import jit
 from jaxtl.model import Model
 from jaxtl.models.graph import POOLED
 from jaxtl.train.feature_cache import FixedPart, features_of
@@ -105,4 +106,4 @@ def _compiled(model: Model, wanted: tuple[str, ...]) -> Any:
         outputs = graph.stage_outputs(params, batch_stats, images, stages)
         return outputs | {HEAD: graph.features(params, batch_stats, images)} if HEAD in wanted else outputs
 
-    return jax.jit(run)
+    return jit(run)

@@ -15,6 +15,7 @@ from jaxtl.compiled import compiled
 from jaxtl.finetune.from_recipe import make_optimizer
 from jaxtl.finetune.optimizer import Optimizer
 from jaxtl.finetune.phases import trained_groups
+from jaxtl.jitted import jit
 from jaxtl.model import Model
 from jaxtl.recipe import Recipe
 from jaxtl.train.losses import Task
@@ -128,13 +129,13 @@ class PhaseSteps:
         steps = () if inputs.epoch is None else inputs.epoch[1:]
         rates = dict.fromkeys(optimizer.transforms, jax.ShapeDtypeStruct(steps, np.float32))
         if inputs.epoch is None:
-            return compiled(jax.jit(step, donate_argnums=0).lower(state, inputs.batch, rates))
+            return compiled(jit(step, donate_argnums=0).lower(state, inputs.batch, rates))
         images = {
             name: jax.ShapeDtypeStruct((inputs.epoch[0], *leaf.shape[1:]), leaf.dtype)
             for name, leaf in inputs.batch.items()
         }
         order = jax.ShapeDtypeStruct((*steps, inputs.batch["label"].shape[0]), np.int32)
-        epoch = jax.jit(partial(_epoch, step), donate_argnums=0)
+        epoch = jit(partial(_epoch, step), donate_argnums=0)
         return compiled(epoch.lower(state, images["image"], images["label"], order, rates))
 
 

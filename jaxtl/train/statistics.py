@@ -15,6 +15,7 @@ from jaxtl.data.dataset import Data
 from jaxtl.data.preprocess import normalise
 from jaxtl.data.sources import Source
 from jaxtl.errors import InputError
+from jaxtl.jitted import jit
 from jaxtl.model import Model
 from jaxtl.models.graph import Modes
 from jaxtl.models.layers import BatchNorm
@@ -119,7 +120,7 @@ def _make_step(model: Model, modes: Modes) -> Any:
         _, stats = graph.apply(params, batch_stats, normalise(images, preprocess.mean, preprocess.std), modes)
         return {path: leaf for path, leaf in flatten(stats).items() if path.rpartition(".")[0] in modes.observe}
 
-    return jax.jit(step)
+    return jit(step)
 
 
 def _source(model: Model, data: Data, batch_size: int, split: str, most: int | None) -> Source:

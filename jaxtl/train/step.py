@@ -14,6 +14,7 @@ from jaxtl.errors import InputError, nearest
 from jaxtl.finetune.batch_norm import modes_of
 from jaxtl.finetune.frozen_prefix import frozen_prefix
 from jaxtl.finetune.optimizer import Optimizer, bound_to, groups_in
+from jaxtl.jitted import jit
 from jaxtl.model import Model
 from jaxtl.models.graph import POOLED, Graph, Modes
 from jaxtl.recipe.training import BatchNormPolicy, Precision, Softmax
@@ -93,7 +94,7 @@ def make_train_step(
         precision=precision,
         after=after,
     )
-    return jax.jit(step, donate_argnums=0)
+    return jit(step, donate_argnums=0)
 
 
 def train_step_function(
@@ -269,7 +270,7 @@ def make_eval_step(
         means = {"loss": total / count, task.score_name: correct / count}
         return {**means, "correct": correct, "count": count, "answers": answers}
 
-    return jax.jit(eval_step)
+    return jit(eval_step)
 
 
 def as_task(loss: PerImage | Task | None, label_smoothing: float = 0.0) -> Task:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
 
+from jaxtl.jitted import jit, xla_options
 from jaxtl.models import convolution
 from jaxtl.models.convolution import conv, pair
 
@@ -26,12 +28,18 @@ def as_on_a_gpu(monkeypatch) -> None:
     monkeypatch.setattr(convolution, "on_gpu", lambda: True)
 
 
+def _pads(padding):
+    if isinstance(padding, list):
+        return padding
+    return "SAME" if padding == "same" else [(zeros, zeros) for zeros in pair(padding)]
+
+
 def _general(x, kernel, *, padding=0, stride: int = 1, dilation: int = 1, groups: int = 1):
     return lax.conv_general_dilated(
         x,
         kernel,
         (stride, stride),
-        "SAME" if padding == "same" else [(zeros, zeros) for zeros in pair(padding)],
+        _pads(padding),
         rhs_dilation=(dilation, dilation),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
@@ -108,3 +116,53 @@ def test_values_and_gradients_on_large_maps(case: dict, outputs: int) -> None:
     _compare(x, kernel, 1, options)
     form = str(jax.make_jaxpr(lambda kernel: conv(x, kernel, **options))(kernel))
     assert ("custom_vjp" in form) == (jax.default_backend() == "cpu")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, jnp.bfloat16], ids=lambda dtype: np.dtype(dtype).name)
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"size": (16, 13), "kernel": (3, 3), "padding": 1},
+        {"size": (31, 28), "kernel": (7, 7), "padding": 3, "stride": 2},
+        {"size": (8, 7), "kernel": (3, 5), "padding": "same", "stride": 2},
+        {"size": (9, 8), "kernel": (3, 3), "padding": 2, "dilation": 2},
+        {"size": (8, 8), "kernel": (1, 1), "padding": 1},
+        {"size": (6, 6), "kernel": (4, 4), "padding": 0, "stride": 4},
+    ],
+    ids=str,
+)
+def test_values_and_gradients_where_xla_convolves_well(case: dict, dtype) -> None:
+    options = {key: value for key, value in case.items() if key not in ("size", "kernel")}
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((3, *case["size"], 5))
+    kernel = generator.standard_normal((*case["kernel"], 5, 6))
+
+    def run(convolve, x, kernel):
+        y, pull = jax.vjp(convolve, x, kernel)
+        return y, *pull(jnp.sin(jnp.arange(y.size)).reshape(y.shape).astype(y.dtype))
+
+    with jax.enable_x64(True):
+        pads = {"padding": [(0, 1), (2, 2)]} if case["padding"] == "same" else {}
+        exact = run(lambda x, kernel: _general(x, kernel, **(options | pads)), x, kernel)
+        given = jnp.asarray(x, dtype), jnp.asarray(kernel, dtype)
+        found = jit(lambda *given: run(lambda x, kernel: conv(x, kernel, **options), *given))(*given)
+    tolerance = {"float64": 1e-12, "float32": 1e-5, "bfloat16": 4e-2}[np.dtype(dtype).name]
+    for ours, theirs in zip(found, exact, strict=True):
+        assert ours.dtype == dtype
+        np.testing.assert_allclose(np.asarray(ours, np.float64), theirs, atol=tolerance * np.abs(theirs).max())
+
+
+@pytest.mark.skipif(not xla_options(), reason="XLA convolves as it does elsewhere")
+def test_kernel_gradients_read_finished_maps() -> None:
+    """XLA's transposes for a kernel's gradient compute nothing on their way."""
+
+    def loss(kernels, scale, x):
+        for kernel in kernels:
+            x = jax.nn.relu(scale * conv(x, kernel, padding=1))
+        return x.sum()
+
+    given = [jnp.ones((3, 3, 8, 8))] * 3, jnp.ones(8), jnp.ones((4, 20, 20, 8))
+    text = jit(jax.grad(loss)).lower(*given).compile().as_text()
+    transposes = [line for line in text.splitlines() if " fusion(" in line and "f32[8,20,20,4]" in line]
+    assert len(transposes) >= 2
+    assert all(line.partition(" fusion(")[2].partition(")")[0].count("%") == 1 for line in transposes), transposes
