@@ -27,7 +27,8 @@ def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _in_two_passes(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     mean = x.mean(axes)
-    return mean, jnp.square(x - mean).mean(axes)
+    # The mean that is returned is another value to XLA, or it would keep all of x - mean for what is done with both.
+    return jax.lax.optimization_barrier(mean), jnp.square(x - mean).mean(axes)
 
 
 def _in_one_pass(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
