@@ -1,4 +1,4 @@
-"""Training augmentation: random geometry on the host, with PIL, as a function of the generator it is given."""
+"""Training augmentation on the host: random changes of an image, as a function of the generator it is given."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from jaxtl.data import colour
-from jaxtl.data.bands import Picture, each_band, size_of, to_array
+from jaxtl.data.bands import Picture, size_of
 from jaxtl.data.blur import blur, radius_of
 from jaxtl.data.colour import CHANGES, RGB_ONLY, factor_range
+from jaxtl.data.crops import crop_box, mirrored, resized_crop
 from jaxtl.data.geometry import Move, moved
-from jaxtl.data.modes import convert
+from jaxtl.data.modes import as_pixels
 from jaxtl.data.policies import LEVELS, POLICIES, changes_of, strength, toned
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.errors import InputError, nearest
 
-TRIES = 10
 MOST_OPERATIONS = 4
 ERASED_RATIO = (0.3, 3.3)
 
@@ -54,8 +54,7 @@ class Augment:
         erase: probability that a box takes the image's mean colour (Zhong et al., https://arxiv.org/abs/1708.04896).
         erase_scale: (smallest, largest) share of the area that the box has.
 
-    The crop is the Inception crop as torchvision does it (Szegedy et al. 2014, arXiv:1409.4842): ten tries, then the
-    largest central crop with an allowed ratio. It is resized with the interpolation that belongs to the weights.
+    The crop is that of `jaxtl.data.crops.crop_box`, resized with the interpolation that belongs to the weights.
 
     Raises:
         InputError: naming every field that cannot be used.
@@ -164,22 +163,18 @@ class Augment:
         All bands of an array go through the same changes.
         """
         self.check_channels(preprocess.channels)
-        image = convert(image, preprocess.channels)
         if self.scale is None:
-            pixels = preprocess(image)
-        else:
-            box = crop_box(size_of(image), self.scale, self.ratio, rng)
-            height, width = preprocess.size
-            resample = preprocess.resample
-            pixels = to_array(each_band(image, lambda band: band.crop(box).resize((width, height), resample)))
-        return self.after_crop(pixels, rng)
+            return self.after_crop(preprocess(image), rng)
+        whole = as_pixels(image, preprocess.channels)
+        box = crop_box(size_of(whole), self.scale, self.ratio, rng)
+        return self.after_crop(resized_crop(whole, box, preprocess.size, preprocess.interpolation), rng)
 
     def after_crop(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The changes that follow the crop: uint8 (height, width, channels) in and out."""
         if self.is_affine:
             pixels = moved(pixels, self._drawn_move(rng))
         if self.flip and rng.random() < self.flip:
-            pixels = pixels[:, ::-1]
+            pixels = mirrored(pixels)
         if self.flip_vertical and rng.random() < self.flip_vertical:
             pixels = pixels[::-1]
         if self.policy is not None:
@@ -261,27 +256,3 @@ def preset(augment: str | Augment) -> Augment:
     if augment not in PRESETS:
         raise InputError(f"augmentation '{augment}' is none of {', '.join(PRESETS)}{nearest(str(augment), PRESETS)}")
     return PRESETS[augment]
-
-
-def crop_box(
-    size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
-) -> tuple[int, int, int, int]:
-    """A random crop of an image of that (width, height), as (left, top, right, bottom) in pixels.
-
-    >>> crop_box((100, 50), (1.0, 1.0), (1.0, 1.0), np.random.default_rng(0))  # a square of full area does not fit
-    (25, 0, 75, 50)
-    """
-    width, height = size
-    log_ratio = np.log(ratio)
-    for _ in range(TRIES):
-        area = rng.uniform(*scale) * width * height
-        aspect = math.exp(rng.uniform(*log_ratio))
-        crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < crop_width <= width and 0 < crop_height <= height:
-            left = int(rng.integers(width - crop_width + 1))
-            top = int(rng.integers(height - crop_height + 1))
-            return left, top, left + crop_width, top + crop_height
-    crop_width = min(width, max(1, round(height * ratio[1])))
-    crop_height = min(height, max(1, round(width / ratio[0])))
-    left, top = (width - crop_width) // 2, (height - crop_height) // 2
-    return left, top, left + crop_width, top + crop_height

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from timm_guest import import_timm
 
-from jaxtl.data.augment import PRESETS, Augment, crop_box, preset
+from jaxtl.data.augment import PRESETS, Augment, preset
+from jaxtl.data.crops import crop_box
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.errors import InputError
 
