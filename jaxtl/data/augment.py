@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from jaxtl.data import colour
 from jaxtl.data.bands import Picture, size_of
 from jaxtl.data.blur import blur, radius_of
 from jaxtl.data.colour import CHANGES, RGB_ONLY, factor_range
-from jaxtl.data.crops import crop_box, mirrored, resized_crop
+from jaxtl.data.crops import crop_box, mirror, resized_crop
 from jaxtl.data.geometry import Move, moved
 from jaxtl.data.modes import as_pixels
 from jaxtl.data.policies import LEVELS, POLICIES, changes_of, strength, toned
@@ -135,12 +137,12 @@ class Augment:
         """How many changes a policy draws for an image."""
         return self.operations if self.policy == "randaugment" else 1
 
-    @property
+    @functools.cached_property
     def is_affine(self) -> bool:
         """Whether it rotates, shears, zooms or shifts."""
         return bool(self.rotate or self.shear or self.translate or self.zoom != (1.0, 1.0))
 
-    @property
+    @functools.cached_property
     def jitter(self) -> dict[str, float]:
         """The changes of colour that are on, and how far each goes."""
         return {name: amount for name in CHANGES if (amount := getattr(self, name))}
@@ -165,16 +167,49 @@ class Augment:
         self.check_channels(preprocess.channels)
         if self.scale is None:
             return self.after_crop(preprocess(image), rng)
+        found = np.empty((*preprocess.size, preprocess.channels), np.uint8)
         whole = as_pixels(image, preprocess.channels)
-        box = crop_box(size_of(whole), self.scale, self.ratio, rng)
-        return self.after_crop(resized_crop(whole, box, preprocess.size, preprocess.interpolation), rng)
+        self.into(found, size_of(whole), lambda top, bottom: whole[top:bottom], preprocess.interpolation, rng)
+        return found
 
     def after_crop(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The changes that follow the crop: uint8 (height, width, channels) in and out."""
+        found = np.array(pixels, order="C")
+        self.change(found, rng)
+        return found
+
+    def into(
+        self,
+        out: np.ndarray,
+        size: tuple[int, int],
+        rows: Callable[[int, int], np.ndarray],
+        interpolation: str,
+        rng: np.random.Generator,
+    ) -> None:
+        """The crop and all that follows it, written into an array.
+
+        Args:
+            out: uint8 (height, width, channels), contiguous.
+            size: width and height of the image.
+            rows: gives those from one number up to another, uint8 with the same channels; asked once.
+            interpolation: of the weights.
+            rng: what happens is a function of it.
+        """
+        assert self.scale is not None
+        left, top, right, bottom = crop_box(size, self.scale, self.ratio, rng)
+        resized_crop(rows(top, bottom), (left, 0, right, bottom - top), out.shape[:2], interpolation, out)
+        self.change(out, rng)
+
+    def change(self, image: np.ndarray, rng: np.random.Generator) -> None:
+        """`after_crop` in place: uint8 (height, width, channels), contiguous."""
+        pixels = image
         if self.is_affine:
             pixels = moved(pixels, self._drawn_move(rng))
         if self.flip and rng.random() < self.flip:
-            pixels = mirrored(pixels)
+            if pixels is not image:
+                image[:] = pixels
+                pixels = image
+            mirror(pixels)
         if self.flip_vertical and rng.random() < self.flip_vertical:
             pixels = pixels[::-1]
         if self.policy is not None:
@@ -187,7 +222,8 @@ class Augment:
             pixels = self._blurred(pixels, rng)
         if self.erase and rng.random() < self.erase:
             pixels = self._erased(pixels, rng)
-        return np.ascontiguousarray(pixels)
+        if pixels is not image:
+            image[:] = pixels
 
     def _coloured(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         changed = pixels.astype(np.float32)

@@ -51,9 +51,13 @@ def crop_box(
 
 
 def resized_crop(
-    pixels: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, int], interpolation: str
+    pixels: np.ndarray,
+    box: tuple[int, int, int, int],
+    size: tuple[int, int],
+    interpolation: str,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A part of an image at another size, uint8 (height, width, channels).
+    """A part of an image at another size, uint8 (height, width, channels), in `out` where that is given.
 
     Bilinear and bicubic are OpenCV's, several times faster than Pillow's: without antialiasing where the image is
     enlarged or becomes smaller by `BARELY` at most, else the mean of the area that a pixel covers. All other filters,
@@ -65,6 +69,7 @@ def resized_crop(
         box: left, top, right and bottom.
         size: (height, width) wanted.
         interpolation: one of `jaxtl.data.preprocess.INTERPOLATIONS`.
+        out: uint8 (height, width, channels), contiguous.
 
     >>> stripes = np.array([[[0], [100], [0], [100]]], np.uint8)
     >>> resized_crop(stripes, (0, 0, 4, 1), (1, 2), "bicubic")[0, :, 0].tolist()
@@ -73,29 +78,39 @@ def resized_crop(
     left, top, right, bottom = box
     height, width = size
     crop = pixels[top:bottom, left:right]
+    if out is None:
+        out = np.empty((height, width, pixels.shape[2]), np.uint8)
     fewer = sorted(((bottom - top) / height, (right - left) / width))
     filter_name = _BY_OPENCV.get(interpolation)
     if filter_name is None or (fewer[1] > BARELY and fewer[0] < 1):
         resample = INTERPOLATIONS[interpolation]
-        return to_array(each_band(crop, lambda band: band.resize((width, height), resample)))
+        out[:] = to_array(each_band(crop, lambda band: band.resize((width, height), resample)))
+        return out
     import cv2
 
     how = cv2.INTER_AREA if fewer[1] > BARELY else getattr(cv2, filter_name)
-    parts = [
-        cv2.resize(crop[:, :, first : first + _TOGETHER], (width, height), interpolation=how).reshape(height, width, -1)
-        for first in range(0, pixels.shape[2], _TOGETHER)
-    ]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+    if pixels.shape[2] <= _TOGETHER:
+        cv2.resize(crop, (width, height), dst=out, interpolation=how)
+        return out
+    for first in range(0, pixels.shape[2], _TOGETHER):
+        part = out[:, :, first : first + _TOGETHER]
+        part[:] = cv2.resize(crop[:, :, first : first + _TOGETHER], (width, height), interpolation=how).reshape(
+            part.shape
+        )
+    return out
 
 
-def mirrored(pixels: np.ndarray) -> np.ndarray:
-    """The image with left and right exchanged, uint8 (height, width, channels), contiguous.
+def mirror(pixels: np.ndarray) -> None:
+    """Exchanges left and right of an image, uint8 (height, width, channels), contiguous.
 
-    >>> mirrored(np.array([[[1, 2], [3, 4]]], np.uint8)).tolist()
+    >>> pixels = np.array([[[1, 2], [3, 4]]], np.uint8)
+    >>> mirror(pixels)
+    >>> pixels.tolist()
     [[[3, 4], [1, 2]]]
     """
     import cv2
 
     if pixels.shape[2] > _TOGETHER:
-        return np.ascontiguousarray(pixels[:, ::-1])
-    return cv2.flip(pixels, 1).reshape(pixels.shape)
+        pixels[:] = pixels[:, ::-1].copy()
+    else:
+        cv2.flip(pixels, 1, dst=pixels)

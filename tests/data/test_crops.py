@@ -8,7 +8,7 @@ from local_files import shared
 from PIL import Image
 from timm_guest import import_timm
 
-from jaxtl.data.crops import mirrored, resized_crop
+from jaxtl.data.crops import mirror, resized_crop
 from jaxtl.data.images import read_pixels
 from jaxtl.data.preprocess import INTERPOLATIONS
 
@@ -93,5 +93,9 @@ def test_each_channel_is_resized_as_if_it_were_alone(channels, size, interpolati
         alone = resized_crop(pixels[:, :, channel : channel + 1], (4, 3, 40, 37), size, interpolation)
         # OpenCV rounds the pixels at the end of a row in another way, and what lies there depends on the channels
         np.testing.assert_allclose(found[:, :, channel : channel + 1].astype(int), alone, atol=1)
-    np.testing.assert_array_equal(mirrored(found), found[:, ::-1])
-    assert mirrored(found).flags.c_contiguous
+    batch = np.zeros((3, *size, channels), np.uint8)
+    assert resized_crop(pixels, (4, 3, 40, 37), size, interpolation, batch[1]) is not None
+    np.testing.assert_array_equal(batch[1], found)
+    mirror(batch[1])
+    np.testing.assert_array_equal(batch[1], found[:, ::-1])
+    assert not batch[::2].any()
