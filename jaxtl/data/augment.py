@@ -1,24 +1,26 @@
-"""Training augmentation: random geometry on the host, with PIL, as a function of the generator it is given."""
+"""Training augmentation on the host: random changes of an image, as a function of the generator it is given."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from jaxtl.data import colour
-from jaxtl.data.bands import Picture, each_band, size_of, to_array
+from jaxtl.data.bands import Picture, size_of
 from jaxtl.data.blur import blur, radius_of
 from jaxtl.data.colour import CHANGES, RGB_ONLY, factor_range
+from jaxtl.data.crops import crop_box, mirror, resized_crop
 from jaxtl.data.geometry import Move, moved
-from jaxtl.data.modes import convert
+from jaxtl.data.modes import as_pixels
 from jaxtl.data.policies import LEVELS, POLICIES, changes_of, strength, toned
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.errors import InputError, nearest
 
-TRIES = 10
 MOST_OPERATIONS = 4
 ERASED_RATIO = (0.3, 3.3)
 
@@ -54,8 +56,7 @@ class Augment:
         erase: probability that a box takes the image's mean colour (Zhong et al., https://arxiv.org/abs/1708.04896).
         erase_scale: (smallest, largest) share of the area that the box has.
 
-    The crop is the Inception crop as torchvision does it (Szegedy et al. 2014, arXiv:1409.4842): ten tries, then the
-    largest central crop with an allowed ratio. It is resized with the interpolation that belongs to the weights.
+    The crop is that of `jaxtl.data.crops.crop_box`, resized with the interpolation that belongs to the weights.
 
     Raises:
         InputError: naming every field that cannot be used.
@@ -136,12 +137,12 @@ class Augment:
         """How many changes a policy draws for an image."""
         return self.operations if self.policy == "randaugment" else 1
 
-    @property
+    @functools.cached_property
     def is_affine(self) -> bool:
         """Whether it rotates, shears, zooms or shifts."""
         return bool(self.rotate or self.shear or self.translate or self.zoom != (1.0, 1.0))
 
-    @property
+    @functools.cached_property
     def jitter(self) -> dict[str, float]:
         """The changes of colour that are on, and how far each goes."""
         return {name: amount for name in CHANGES if (amount := getattr(self, name))}
@@ -164,22 +165,51 @@ class Augment:
         All bands of an array go through the same changes.
         """
         self.check_channels(preprocess.channels)
-        image = convert(image, preprocess.channels)
         if self.scale is None:
-            pixels = preprocess(image)
-        else:
-            box = crop_box(size_of(image), self.scale, self.ratio, rng)
-            height, width = preprocess.size
-            resample = preprocess.resample
-            pixels = to_array(each_band(image, lambda band: band.crop(box).resize((width, height), resample)))
-        return self.after_crop(pixels, rng)
+            return self.after_crop(preprocess(image), rng)
+        found = np.empty((*preprocess.size, preprocess.channels), np.uint8)
+        whole = as_pixels(image, preprocess.channels)
+        self.into(found, size_of(whole), lambda top, bottom: whole[top:bottom], preprocess.interpolation, rng)
+        return found
 
     def after_crop(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The changes that follow the crop: uint8 (height, width, channels) in and out."""
+        found = np.array(pixels, order="C")
+        self.change(found, rng)
+        return found
+
+    def into(
+        self,
+        out: np.ndarray,
+        size: tuple[int, int],
+        rows: Callable[[int, int], np.ndarray],
+        interpolation: str,
+        rng: np.random.Generator,
+    ) -> None:
+        """The crop and all that follows it, written into an array.
+
+        Args:
+            out: uint8 (height, width, channels), contiguous.
+            size: width and height of the image.
+            rows: gives those from one number up to another, uint8 with the same channels; asked once.
+            interpolation: of the weights.
+            rng: what happens is a function of it.
+        """
+        assert self.scale is not None
+        left, top, right, bottom = crop_box(size, self.scale, self.ratio, rng)
+        resized_crop(rows(top, bottom), (left, 0, right, bottom - top), out.shape[:2], interpolation, out)
+        self.change(out, rng)
+
+    def change(self, image: np.ndarray, rng: np.random.Generator) -> None:
+        """`after_crop` in place: uint8 (height, width, channels), contiguous."""
+        pixels = image
         if self.is_affine:
             pixels = moved(pixels, self._drawn_move(rng))
         if self.flip and rng.random() < self.flip:
-            pixels = pixels[:, ::-1]
+            if pixels is not image:
+                image[:] = pixels
+                pixels = image
+            mirror(pixels)
         if self.flip_vertical and rng.random() < self.flip_vertical:
             pixels = pixels[::-1]
         if self.policy is not None:
@@ -192,7 +222,8 @@ class Augment:
             pixels = self._blurred(pixels, rng)
         if self.erase and rng.random() < self.erase:
             pixels = self._erased(pixels, rng)
-        return np.ascontiguousarray(pixels)
+        if pixels is not image:
+            image[:] = pixels
 
     def _coloured(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         changed = pixels.astype(np.float32)
@@ -261,27 +292,3 @@ def preset(augment: str | Augment) -> Augment:
     if augment not in PRESETS:
         raise InputError(f"augmentation '{augment}' is none of {', '.join(PRESETS)}{nearest(str(augment), PRESETS)}")
     return PRESETS[augment]
-
-
-def crop_box(
-    size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
-) -> tuple[int, int, int, int]:
-    """A random crop of an image of that (width, height), as (left, top, right, bottom) in pixels.
-
-    >>> crop_box((100, 50), (1.0, 1.0), (1.0, 1.0), np.random.default_rng(0))  # a square of full area does not fit
-    (25, 0, 75, 50)
-    """
-    width, height = size
-    log_ratio = np.log(ratio)
-    for _ in range(TRIES):
-        area = rng.uniform(*scale) * width * height
-        aspect = math.exp(rng.uniform(*log_ratio))
-        crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < crop_width <= width and 0 < crop_height <= height:
-            left = int(rng.integers(width - crop_width + 1))
-            top = int(rng.integers(height - crop_height + 1))
-            return left, top, left + crop_width, top + crop_height
-    crop_width = min(width, max(1, round(height * ratio[1])))
-    crop_height = min(height, max(1, round(width / ratio[0])))
-    left, top = (width - crop_width) // 2, (height - crop_height) // 2
-    return left, top, left + crop_width, top + crop_height

@@ -17,11 +17,12 @@ from PIL import Image
 
 from jaxtl.data import sources
 from jaxtl.data.augment import Augment
+from jaxtl.data.keeping import KeptImages
 from jaxtl.data.memory import Memory
-from jaxtl.data.pipeline import Batch, Example, epoch_order, ordered_batches
+from jaxtl.data.pipeline import Batch, epoch_order, ordered_batches
 from jaxtl.data.preprocess import Preprocess
-from jaxtl.data.readable import check_share, without_unreadable
-from jaxtl.data.sources import Source, counts
+from jaxtl.data.readable import check_share, readable_images
+from jaxtl.data.sources import Source, Subset, counts
 from jaxtl.data.storage import Storage, check_kind
 from jaxtl.data.training import TrainingImages
 from jaxtl.errors import InputError, nearest
@@ -41,18 +42,21 @@ class Data:
 
     - ``device``: as uint8 in the device's memory, where they are augmented as well.
     - ``disk``: in a file below $JAXTL_CACHE (else $XDG_CACHE_HOME/jaxtl, else ~/.cache/jaxtl), which the next run of
-      the same images finds again, and augmented on the host.
+      the same images finds again, and augmented on the host. Reading it takes no longer than to copy the images: the
+      system keeps in its cache what there is memory for.
     - ``stream``: in the host's memory up to 1 GB, and what goes beyond is decoded again in every epoch.
     - ``auto``: the device, where it is no CPU and the images take at most a quarter of its memory; else the host's
-      memory, if they fit; else the disk, if they fit into 20 GB and half of what is free; else a stream. On a CPU the
-      device kind is never chosen: resizing by matrix products is far slower there than Pillow.
+      memory, up to 64 MB; else the disk, if they fit into 20 GB and half of what is free; else a stream. Arrays, and
+      what the next run could not tell that it has it, stay in memory up to 1 GB. On a CPU the device kind is never
+      chosen: resizing by matrix products is far slower there than OpenCV.
 
     On the device and on disk photographs are kept reduced by a whole number, such that the short side keeps at least
     twice the training size; then, and on the device because random numbers differ, the pixels are not those of
     ``stream``, and `fingerprint` says so.
 
-    Image files are decoded once, when a split is first asked for, to see which can be read; jaxtl's cache remembers
-    that. Those that cannot are left out and named, as long as they are less than `max_bad` of the split.
+    When a split is first asked for its files are decoded to see which can be read, and what was decoded is kept for
+    training and validation; jaxtl's cache remembers which can be. Those that cannot are left out and named, as long as
+    they are less than `max_bad` of the split.
 
     Args:
         name: what it was opened from, for people.
@@ -130,6 +134,7 @@ class Data:
         self.threads = min(16, os.cpu_count() or 1) if threads is None else threads
         self.sampling = sampling
         self._unique = uuid.uuid4().hex
+        self._places: dict[str, np.ndarray] = {}  # of a split's images among those that were opened, where some are not
         self._prepared = {
             split: Memory(functools.partial(self._prepare, split), lambda pixels: pixels.nbytes, PREPARED_BYTES)
             for split in self._opened
@@ -148,7 +153,7 @@ class Data:
     @property
     def storage(self) -> Storage:
         """Where the training images are kept, and why; chosen when it is first asked for."""
-        return self._training.storage
+        return self._kept.storage
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Batches in an epoch: the last partial batch is dropped, and shuffling brings its images back later."""
@@ -222,8 +227,7 @@ class Data:
         """
         source = self._split(split)
         _check_batch_size(batch_size)
-        load = functools.partial(self._evaluated, split)
-        return ordered_batches(load, len(source), batch_size, threads=self.threads)
+        return ordered_batches(functools.partial(self._evaluated, split), len(source), batch_size, threads=self.threads)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -236,7 +240,7 @@ class Data:
         digest = hashlib.sha256()
         preprocess = self.preprocess.to_dict()
         settings = {"classes": self.classes, "preprocess": preprocess, "augment": asdict(self.augment)}
-        if self._training.changed_by_storage:
+        if self._changed_by_storage():
             settings["storage"] = self.storage.kind
         if self.sampling != "shuffled":
             settings["sampling"] = self.sampling
@@ -263,11 +267,7 @@ class Data:
         Raises:
             InputError: another split.
         """
-        source = self._split(split)
-        digest = hashlib.sha256()
-        for index in range(len(source)):
-            digest.update(f"{sources.stamp(source, index) or self._unique}\n".encode(errors="surrogateescape"))
-        return digest.hexdigest()[:16]
+        return self._key_of(self._split(split))
 
     def describe(self) -> str:
         """One line for people: what it is, how many images of each class, where the split comes from, and notes."""
@@ -350,24 +350,68 @@ class Data:
         if self._max_bad is None:
             return source
         what = f"{self.name}, channels {self.preprocess.channels}, limit {Image.MAX_IMAGE_PIXELS}"
-        found, self.left_out[split] = without_unreadable(
-            source, self.classes, self._max_bad, what=what, split=split, threads=self.threads
+        places, self.left_out[split] = readable_images(
+            source,
+            self.classes,
+            self._max_bad,
+            what=what,
+            split=split,
+            looking=self._kept.looking if split == "train" else lambda: functools.partial(self._look, split),
+            threads=self.threads,
         )
-        return found
+        if split == "train" and self._kept.looked_at_all(places):
+            self._kept.fill(places)
+        if len(places) == len(source):
+            return source
+        self._places[split] = places
+        return Subset(source, places)
+
+    def _look(self, split: str, index: int) -> None:
+        if self._prepared[split].full:
+            sources.check(self._opened[split], index)
+        else:
+            self._prepared[split](index)
+
+    @functools.cached_property
+    def _kept(self) -> KeptImages:
+        return KeptImages(
+            self._opened["train"],
+            self.train_preprocess,
+            crops=self.augment.scale is not None,
+            key=lambda: self._key_of(self._opened["train"]),
+            name=self.name,
+            threads=self.threads,
+            storage=self._storage,
+            prepared=self._prepared["train"] if self._evaluates_as_it_trains() else None,
+        )
 
     @functools.cached_property
     def _training(self) -> TrainingImages:
         return TrainingImages(
             self.train,
+            self._kept,
+            self._places.get("train", np.arange(len(self.train))),
             self.augment,
             self.train_preprocess,
-            plain=self._prepared["train"] if self.train_preprocess == self.preprocess else None,
-            content_key=lambda: self.content_key("train"),
-            name=self.name,
             threads=self.threads,
-            storage=self._storage,
             balance=self._balance,
         )
+
+    def _key_of(self, source: Source) -> str:
+        digest = hashlib.sha256()
+        for index in range(len(source)):
+            stamp = sources.stamp_if_there(source, index) or self._unique
+            digest.update(f"{stamp}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()[:16]
+
+    def _changed_by_storage(self) -> bool:
+        """Whether the pixels of training batches are not those of ``stream``."""
+        if self.storage.kind == "device":
+            return self.augment.is_random
+        return self.storage.kind == "disk" and self._kept.changed_on_disk
+
+    def _evaluates_as_it_trains(self) -> bool:
+        return self.augment.scale is None and self.train_preprocess == self.preprocess
 
     def _split(self, name: str) -> Source:
         if name not in self._opened:
@@ -379,15 +423,19 @@ class Data:
         return min(batch_size, len(self.train))
 
     def _prepare(self, split: str, index: int) -> np.ndarray:
-        return self.preprocess(self._split(split)[index][0])
+        return self.preprocess(self._opened[split][index][0])
 
-    def _evaluated(self, split: str, index: int) -> Example:
-        return {"image": self._prepared[split](index), "label": self._split(split).labels[index]}
+    def _evaluated(self, split: str, indices: np.ndarray) -> Batch:
+        source, places = self._split(split), self._places.get(split)
+        on_disk = split == "train" and self._evaluates_as_it_trains() and self._kept.on_disk
+        pixels = self._kept.__getitem__ if on_disk else self._prepared[split]
+        images = [pixels(place) for place in (indices if places is None else places[indices]).tolist()]
+        return {"image": np.stack(images), "label": source.labels[indices]}
 
     def _kept_where(self) -> list[str]:
         """For people, once it was chosen, and where it is not the host's memory."""
-        training: TrainingImages | None = self.__dict__.get("_training")
-        chosen = None if training is None else training.chosen
+        kept: KeptImages | None = self.__dict__.get("_kept")
+        chosen = None if kept is None else kept.chosen
         return [f"training images kept on {chosen.kind}"] if chosen and chosen.kind in ("device", "disk") else []
 
 

@@ -7,9 +7,10 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
-from jaxtl.data.augment import ERASED_RATIO, MOST_OPERATIONS, TRIES, Augment, mean_colour
+from jaxtl.data.augment import ERASED_RATIO, MOST_OPERATIONS, Augment, mean_colour
 from jaxtl.data.blur import blur, radius_of
 from jaxtl.data.colour import CHANGES, factor_range, grey
+from jaxtl.data.crops import TRIES
 from jaxtl.data.geometry import Move
 from jaxtl.data.policies import LEVELS, Change, changes_of, strength, toned
 from jaxtl.errors import InputError
@@ -98,7 +99,7 @@ def random_box(
     scale: tuple[float, float],
     ratio: tuple[float, float],
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """`jaxtl.data.augment.crop_box` on the device: left, top, width and height, int32.
+    """`jaxtl.data.crops.crop_box` on the device: left, top, width and height, int32.
 
     Args:
         draws: float32 (4, tries), uniform in [0, 1): of area, ratio, and place to the right and down.

@@ -144,14 +144,16 @@ class Joined:
         return sources.stamp(*self._at(index))
 
     def check(self, index: int) -> None:
-        source, place = self._at(index)
-        getattr(source, "check", source.__getitem__)(place)
+        sources.check(*self._at(index))
 
     def size(self, index: int) -> tuple[int, int] | None:
         return sources.image_size(*self._at(index))
 
     def reduced(self, index: int, at_least: int) -> Picture:
         return sources.reduced(*self._at(index), at_least)
+
+    def pixels(self, index: int, at_least: int | None) -> np.ndarray:
+        return sources.pixels(*self._at(index), at_least)
 
     def _at(self, index: int) -> tuple[Source, int]:
         first, second = self._parts

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxtl.data.bands import Picture
-from jaxtl.data.images import decode_image, image_size
+from jaxtl.data.images import decode_image, decode_pixels, image_size
 
 
 class EncodedSource:
@@ -71,8 +71,14 @@ class EncodedSource:
     def reduced(self, index: int, at_least: int) -> Picture:
         return self._decoded(index, at_least)
 
+    def pixels(self, index: int, at_least: int | None) -> np.ndarray:
+        return decode_pixels(self._read(index), self._what(index), self._channels, at_least)
+
     def _decoded(self, index: int, at_least: int | None) -> Picture:
-        return decode_image(self._read(index), f"image '{self.names[index]}'", self._channels, at_least)
+        return decode_image(self._read(index), self._what(index), self._channels, at_least)
+
+    def _what(self, index: int) -> str:
+        return f"image '{self.names[index]}'"
 
 
 def label_of(labels: np.ndarray, index: int) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from jaxtl.data.bands import Picture
 from jaxtl.data.encoded import label_of
-from jaxtl.data.images import image_size, read_image
+from jaxtl.data.images import image_size, read_image, read_pixels
 
 
 class FileSource:
@@ -43,8 +45,8 @@ class FileSource:
         return f"{self.names[index]}\t{self.path(index).stat().st_size}"
 
     def stamp(self, index: int) -> str:
-        path = self._root.resolve() / self.names[index]
-        found = path.stat()
+        path = f"{self._place}/{self.names[index]}"
+        found = os.stat(path)
         return f"{path}\t{found.st_size}\t{found.st_mtime_ns}"
 
     def size(self, index: int) -> tuple[int, int] | None:
@@ -52,3 +54,10 @@ class FileSource:
 
     def reduced(self, index: int, at_least: int) -> Picture:
         return read_image(self.path(index), self._channels, at_least)
+
+    def pixels(self, index: int, at_least: int | None) -> np.ndarray:
+        return read_pixels(self.path(index), self._channels, at_least)
+
+    @cached_property
+    def _place(self) -> Path:
+        return self._root.resolve()

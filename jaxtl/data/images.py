@@ -7,16 +7,20 @@ import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 from PIL import ExifTags, Image
 
+from jaxtl.data import jpeg
 from jaxtl.data.band_files import npy_size, read_npy, read_pages
-from jaxtl.data.bands import Picture, each_band, size_of
+from jaxtl.data.bands import Picture, each_band, size_of, to_array
 from jaxtl.data.modes import convert
 from jaxtl.data.png_chunks import may_have_exif
 from jaxtl.data.unreadable import check_size, unreadable
 from jaxtl.errors import InputError, printable
 
+File = Path | io.BytesIO
 # compared in lower case
 EXTENSIONS = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -32,6 +36,7 @@ _TURNS = {
 }
 _DRAWN = ("BUFR", "EPS", "GRIB", "HDF5", "WMF")
 _LYING = (5, 6, 7, 8)  # orientations whose upright image has width and height exchanged
+_HEAD = 2**16  # bytes that hold all of a JPEG file but its pixels, most often
 
 
 def quiet_pillow() -> None:
@@ -83,14 +88,25 @@ def read_image(path: str | Path, channels: int = 3, at_least: int | None = None)
     """
     path = Path(path)
     with _named(path):
-        if path.suffix.lower() == ".npy":
-            bands = convert(read_npy(path, channels), channels)
-            return bands if at_least is None else reduced(bands, at_least)
-        return _decoded(path, channels, at_least)
+        return _read_npy(path, channels, at_least) if _is_npy(path) else _picture(path, channels, at_least)
+
+
+def read_pixels(path: str | Path, channels: int = 3, at_least: int | None = None) -> np.ndarray:
+    """The pixels of that image, uint8 (height, width, channels); the arguments are those of `read_image`.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "red.jpg"
+    >>> Image.new("RGB", (4, 3), "red").save(path)
+    >>> read_pixels(path).shape
+    (3, 4, 3)
+    """
+    path = Path(path)
+    with _named(path):
+        return _read_npy(path, channels, at_least) if _is_npy(path) else _pixels(path, channels, at_least)
 
 
 def decode_image(data: bytes, what: str, channels: int = 3, at_least: int | None = None) -> Picture:
-    """The same for the bytes of an image file, wherever they come from.
+    """`read_image` for the bytes of an image file, wherever they come from.
 
     Args:
         data: of the file.
@@ -106,18 +122,42 @@ def decode_image(data: bytes, what: str, channels: int = 3, at_least: int | None
     >>> decode_image(file.getvalue(), "the first image").size
     (4, 3)
     """
-    try:
-        return _decoded(io.BytesIO(data), channels, at_least)
-    except InputError as error:
-        raise InputError(f"{what}: {error}") from None
-    except MemoryError:
-        raise
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__) if data else "it has no bytes"
-        raise InputError(f"cannot read {what} ({reason}): replace it or leave it out") from error
+    with _named_bytes(data, what):
+        return _picture(io.BytesIO(data), channels, at_least)
 
 
-def _decoded(file: Path | io.BytesIO, channels: int, at_least: int | None) -> Picture:
+def decode_pixels(data: bytes, what: str, channels: int = 3, at_least: int | None = None) -> np.ndarray:
+    """`read_pixels` for the bytes of an image file; the arguments are those of `decode_image`."""
+    with _named_bytes(data, what):
+        return _pixels(io.BytesIO(data), channels, at_least)
+
+
+def _picture(file: File, channels: int, at_least: int | None) -> Picture:
+    pixels = _plain(file, channels, at_least)
+    if pixels is None:
+        return _by_pillow(file, channels, at_least)
+    return Image.fromarray(pixels if channels == 3 else pixels[:, :, 0])
+
+
+def _pixels(file: File, channels: int, at_least: int | None) -> np.ndarray:
+    pixels = _plain(file, channels, at_least)
+    return to_array(_by_pillow(file, channels, at_least)) if pixels is None else pixels
+
+
+def _plain(file: File, channels: int, at_least: int | None) -> np.ndarray | None:
+    """Of a JPEG file that Pillow is not needed for, neither to read it nor to reduce it or to refuse it."""
+    with _opened(file) as stream:
+        head = stream.read(_HEAD)
+        if (shape := jpeg.plain_shape(head)) is None:
+            return None
+        height, width, components = shape
+        too_large = Image.MAX_IMAGE_PIXELS is not None and height * width > Image.MAX_IMAGE_PIXELS
+        if too_large or (at_least is not None and reduction((width, height), at_least) > 1):
+            return None
+        return jpeg.plain_pixels(head + stream.read(), components, channels)
+
+
+def _by_pillow(file: File, channels: int, at_least: int | None) -> Picture:
     with Image.open(file, formats=_kinds()) as image:
         check_size(image.size)
         if channels not in (1, 3) and image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
@@ -134,7 +174,16 @@ def _decoded(file: Path | io.BytesIO, channels: int, at_least: int | None) -> Pi
     return converted if steps == drafted else _by(converted, steps // drafted)
 
 
-def image_size(file: str | Path | io.BytesIO, channels: int = 3) -> tuple[int, int] | None:
+def _is_npy(path: Path) -> bool:
+    return path.suffix.lower() == ".npy"
+
+
+def _read_npy(path: Path, channels: int, at_least: int | None) -> np.ndarray:
+    bands = to_array(convert(read_npy(path, channels), channels))
+    return bands if at_least is None else to_array(reduced(bands, at_least))
+
+
+def image_size(file: str | File, channels: int = 3) -> tuple[int, int] | None:
     """Width and height of the upright image, from the file's header; None where that cannot be read.
 
     Args:
@@ -152,14 +201,20 @@ def image_size(file: str | Path | io.BytesIO, channels: int = 3) -> tuple[int, i
             return _size(file)
         path = Path(file)
         with _named(path):
-            return npy_size(path, channels) if path.suffix.lower() == ".npy" else _size(path)
+            return npy_size(path, channels) if _is_npy(path) else _size(path)
     except MemoryError:
         raise
     except Exception:  # Pillow parses what anybody may have written
         return None
 
 
-def _size(file: Path | io.BytesIO) -> tuple[int, int]:
+def _size(file: File) -> tuple[int, int]:
+    with _opened(file) as stream:
+        shape = jpeg.plain_shape(stream.read(_HEAD))
+    if shape is not None:
+        height, width, _ = shape
+        check_size((width, height))
+        return width, height
     with Image.open(file, formats=_kinds()) as image:
         width, height = image.size
         # Pillow gives TIFF files their upright size itself, and decodes a PNG to find EXIF behind its pixels
@@ -210,6 +265,10 @@ def _orientation(image: Image.Image) -> int:
     return found if isinstance(found, int) else 1
 
 
+def _opened(file: File) -> BinaryIO:
+    return file.open("rb") if isinstance(file, Path) else io.BytesIO(file.getbuffer())
+
+
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Turns whatever reading a file raises into one sentence that names it; but not what is wrong with the machine."""
@@ -219,3 +278,16 @@ def _named(path: Path) -> Iterator[None]:
         raise InputError(f"image file '{printable(path)}': {error}") from None
     except Exception as error:
         raise unreadable(path, error) from error
+
+
+@contextlib.contextmanager
+def _named_bytes(data: bytes, what: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__) if data else "it has no bytes"
+        raise InputError(f"cannot read {what} ({reason}): replace it or leave it out") from error

@@ -19,6 +19,10 @@ class Memory(Generic[T]):
         size: bytes that an item takes.
         limit: bytes that all kept items may take together.
 
+    Attributes:
+        limit: as given.
+        full: whether an item was not kept for want of room.
+
     >>> squares = Memory(lambda i: i * i, size=lambda item: 8, limit=8)
     >>> squares(3), squares(4), len(squares)
     (9, 16, 1)
@@ -27,7 +31,9 @@ class Memory(Generic[T]):
     def __init__(self, make: Callable[[int], T], size: Callable[[T], int], limit: int) -> None:
         self._make = make
         self._size = size
+        self.limit = limit
         self._room = limit
+        self.full = False
         self._kept: dict[int, T] = {}
         self._lock = threading.Lock()
 
@@ -37,7 +43,9 @@ class Memory(Generic[T]):
         item = self._make(index)
         needed = self._size(item)
         with self._lock:
-            if needed <= self._room and index not in self._kept:
+            if needed > self._room:
+                self.full = True
+            elif index not in self._kept:
                 self._kept[index] = item
                 self._room -= needed
         return item

@@ -44,6 +44,17 @@ def convert(picture: Picture, channels: int) -> Picture:
     return _as_mode(Image.fromarray(bands[:, :, 0] if bands.shape[2] == 1 else bands), channels)
 
 
+def as_pixels(picture: Picture, channels: int) -> np.ndarray:
+    """What `convert` gives as uint8 (height, width, channels); such an array is given back as it is.
+
+    >>> as_pixels(Image.new("L", (4, 3)), 3).shape
+    (3, 4, 3)
+    """
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[2:] == (channels,):
+        return picture
+    return to_array(convert(picture, channels))
+
+
 def eight_bits(pixels: np.ndarray) -> np.ndarray:
     """Pixels of up to 16 bits as bytes.
 

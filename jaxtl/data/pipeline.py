@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 
 from jaxtl.errors import InputError
 
-Example = dict[str, np.ndarray]
 Batch = dict[str, np.ndarray]
-_ENDLESS = 2**62  # examples
-VIEWS = 0x76696577  # keeps the generators of views apart from those of the order
+_ENDLESS = 2**62  # batches
+# these keep the generators of views, of batches and of the order apart
+VIEWS = 0x76696577
+_BATCHES = 0x62617463
 
 
 def shuffled_batches(
-    load: Callable[[int, np.random.Generator], Example],
+    load: Callable[[np.ndarray, Sequence[np.random.Generator]], Batch],
     count: int,
     batch_size: int,
     *,
@@ -28,38 +29,36 @@ def shuffled_batches(
 ) -> Generator[Batch, None, None]:
     """Endless batches, shuffled anew in every epoch; the last partial batch of an epoch is dropped.
 
-    Batch k is a function of (seed, k): the generator that `load` gets is made from the seed and the example's
-    position in the endless order, whatever the number of threads. With `views` it is that of `view_rng` instead, so
-    that an example comes in that many variants only. Starting at batch k skips the others without loading them.
+    Batch k is a function of (seed, k), whatever the number of threads: all its examples share `batch_rng`, one after
+    the other. With `views` each has that of `view_rng` instead, so that it comes in that many variants only. Starting
+    at batch k skips the others without loading them.
 
     Args:
-        load: from an example's index and a generator to its arrays; called from several threads.
+        load: from the indices of a batch's examples, int64 (batch,), and a generator for each, which are to be used in
+            this order, to its arrays; called from several threads.
         count: how many examples there are, at least `batch_size`.
         batch_size: examples per batch.
         seed: 0 to 2**32 - 1.
         start: the batch to begin with, from 0.
         threads: how many batches are made at the same time; 0 makes them when they are asked for.
-        views: epoch e gives `load` the generators of view ``e % views``; None: every position has its own.
+        views: epoch e gives `load` the generators of view ``e % views``; None: every batch has its own.
         balance: classes of the examples, of which all come equally often; None: every example comes once an epoch.
     """
     import grain
 
     order = Order(seed, count, batch_size, start, views, balance)
 
-    def load_at(position: int, rng: np.random.Generator) -> Example:
-        return load(order(position)[1], rng)
+    def batch(step: int) -> Batch:
+        epoch, indices = order.batch(step)
+        if views is None:
+            return load(indices, [batch_rng(seed, step)] * batch_size)
+        return load(indices, [view_rng(seed, epoch % views, int(index)) for index in indices])
 
-    def view_at(position: int) -> Example:
-        epoch, index = order(position)
-        return load(index, view_rng(seed, epoch % (views or 1), index))
-
-    positions = grain.MapDataset.range(_ENDLESS)
-    examples = positions.seed(seed).random_map(load_at) if views is None else positions.map(view_at)
-    return _iterate(examples.batch(batch_size)[start:], threads)
+    return _iterate(grain.MapDataset.range(_ENDLESS)[start:].map(batch), threads)
 
 
 class Order:
-    """Which example comes where in the endless order: a function of the seed and the position.
+    """Which examples a batch has in the endless order: a function of the seed and the step.
 
     Args:
         seed: 0 to 2**32 - 1.
@@ -73,8 +72,9 @@ class Order:
         InputError: a seed, start or number of views out of range.
 
     >>> order = Order(0, 10, 3)
-    >>> order(9 + 4) == (1, int(order.batch(3 + 1)[1][1]))  # the second example of the second batch of epoch 1
-    True
+    >>> epoch, examples = order.batch(3 + 1)  # the second batch of epoch 1
+    >>> epoch, bool((examples == epoch_order(0, 1, 10)[3:6]).all())
+    (1, True)
     """
 
     def __init__(
@@ -95,11 +95,6 @@ class Order:
         self._per_epoch = count // batch_size * batch_size
         # Grain's own shuffle takes milliseconds per example for sets of less than a few hundred.
         self._of = functools.lru_cache(maxsize=3)(lambda epoch: epoch_order(seed, epoch, count, balance))
-
-    def __call__(self, position: int) -> tuple[int, int]:
-        """The epoch and the example at a position."""
-        epoch, place = divmod(position, self._per_epoch)
-        return epoch, int(self._of(epoch)[place])
 
     def batch(self, step: int) -> tuple[int, np.ndarray]:
         """The epoch and the examples of a batch."""
@@ -135,6 +130,15 @@ def _again_and_again(members: np.ndarray, wanted: int, rng: np.random.Generator)
     return np.concatenate([members[:0], *rounds])[:wanted]
 
 
+def batch_rng(seed: int, step: int) -> np.random.Generator:
+    """The generator of a batch: a function of the seed, below 2**32, and the step alone.
+
+    >>> batch_rng(0, 1).random() == batch_rng(0, 1).random() != batch_rng(1, 0).random()
+    True
+    """
+    return np.random.default_rng((seed, step, _BATCHES))
+
+
 def view_rng(seed: int, view: int, index: int) -> np.random.Generator:
     """The generator of an example in a view: a function of the three numbers alone, each below 2**32.
 
@@ -151,20 +155,23 @@ def check_seed(seed: int) -> None:
 
 
 def ordered_batches(
-    load: Callable[[int], Example], count: int, batch_size: int, *, threads: int
+    load: Callable[[np.ndarray], Batch], count: int, batch_size: int, *, threads: int
 ) -> Generator[Batch, None, None]:
     """All examples once, in order; the last batch is filled up with zeros, and ``mask`` is False there.
 
     Args:
-        load: from an example's index to its arrays; called from several threads.
+        load: from the indices of a batch's examples to its arrays; called from several threads.
         count: how many examples there are.
         batch_size: examples per batch.
         threads: how many batches are made at the same time; 0 makes them when they are asked for.
     """
     import grain
 
-    batches = grain.MapDataset.range(count).map(load).batch(batch_size)
-    return _iterate(batches.map(lambda batch: _padded(batch, batch_size)), threads)
+    def batch(step: int) -> Batch:
+        first = step * batch_size
+        return _padded(load(np.arange(first, min(first + batch_size, count))), batch_size)
+
+    return _iterate(grain.MapDataset.range(-(-count // batch_size)).map(batch), threads)
 
 
 def _padded(batch: Batch, batch_size: int) -> Batch:

@@ -123,7 +123,7 @@ class Preprocess:
             height, width = _fit(size, scaled, min)
         if size != (width, height):
             image = each_band(image, lambda band: band.resize((width, height), self.resample))
-        return _centre(to_array(image), self.size, fill)
+        return _centre(image, self.size, fill)
 
     def replace(self, **changes: Any) -> Preprocess:
         """A copy with other values; `size` may be one number.
@@ -237,15 +237,19 @@ def _fit(size: tuple[int, int], target: tuple[int, ...], choose) -> tuple[int, i
     return max(1, round(height / ratio)), max(1, round(width / ratio))
 
 
-def _centre(pixels: np.ndarray, size: tuple[int, int], fill: tuple[int, ...] | int) -> np.ndarray:
+def _centre(picture: Picture, size: tuple[int, int], fill: tuple[int, ...] | int) -> np.ndarray:
     """Cuts the centre out; what lies outside the image takes the fill colour."""
-    first_row, first_column = (_offset(length, wanted) for length, wanted in zip(pixels.shape, size, strict=False))
-    inside = pixels[
-        max(0, first_row) : max(0, first_row) + size[0], max(0, first_column) : max(0, first_column) + size[1]
-    ]
+    width, height = size_of(picture)
+    first_row, first_column = _offset(height, size[0]), _offset(width, size[1])
+    top, left = max(0, first_row), max(0, first_column)
+    bottom, right = min(height, top + size[0]), min(width, left + size[1])
+    if isinstance(picture, Image.Image):
+        inside = to_array(picture.crop((left, top, right, bottom)))
+    else:
+        inside = picture[top:bottom, left:right]
     if inside.shape[:2] == size:
         return np.ascontiguousarray(inside)
-    canvas = np.empty((*size, pixels.shape[2]), np.uint8)
+    canvas = np.empty((*size, inside.shape[2]), np.uint8)
     canvas[:] = fill
     top, left = max(0, -first_row), max(0, -first_column)
     canvas[top : top + inside.shape[0], left : left + inside.shape[1]] = inside

@@ -5,21 +5,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import closing
 
 import numpy as np
 
 from jaxtl import cache
 from jaxtl.data import sources
+from jaxtl.data.decoded import NotKept
+from jaxtl.data.in_order import in_order
 from jaxtl.data.progress import tracked
-from jaxtl.data.sources import Source, Subset
+from jaxtl.data.sources import Source
 from jaxtl.errors import InputError
 from jaxtl.notices import say
 
 KIND = "checked"
-_TOGETHER = 256  # images handed to the threads at a time
 _LISTED = 100
 
 
@@ -29,10 +29,17 @@ def check_share(max_bad: float | None) -> None:
         raise InputError(f"max_bad is the share of images that may be unreadable, between 0 and 1, not {max_bad:g}")
 
 
-def without_unreadable(
-    source: Source, classes: Sequence[str], max_bad: float, *, what: str, split: str, threads: int = 1
-) -> tuple[Source, tuple[str, ...]]:
-    """The source without the images that cannot be read, in the same order, and for each of these why.
+def readable_images(
+    source: Source,
+    classes: Sequence[str],
+    max_bad: float,
+    *,
+    what: str,
+    split: str,
+    looking: Callable[[], Callable[[int], object]],
+    threads: int = 1,
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The indices of the images that can be read, int64 (images,), and of each of the others why it cannot.
 
     Sources without a method ``check`` are taken as they are.
 
@@ -42,14 +49,17 @@ def without_unreadable(
         max_bad: share of the images that must not be reached.
         what: what they were opened from, and how: what is remembered is kept under this name.
         split: train or val, for people.
+        looking: asked, where there is anything to look at, for what decodes the image of an index, from several
+            threads, and raises `InputError` if that fails.
         threads: images looked at at the same time.
 
     Raises:
         InputError: too many cannot be read, all of them listed, or all of a class.
     """
-    bad = unreadable_images(source, what=what, threads=threads, split=split)
+    bad = _unreadable(source, what=what, threads=threads, split=split, looking=looking)
+    kept = np.array([index for index in range(len(source)) if index not in bad], np.int64)
     if not bad:
-        return source, ()
+        return kept, ()
     reasons = tuple(bad.values())
     if len(bad) >= max_bad * len(source):
         lines = [f"- {reason}" for reason in reasons[:_LISTED]]
@@ -58,8 +68,7 @@ def without_unreadable(
             f"{len(bad)} of {len(source)} {split} images cannot be read, and max_bad={max_bad:g} allows less than "
             f"{max_bad * len(source):g}:\n" + "\n".join(lines + more)
         )
-    kept = Subset(source, [index for index in range(len(source)) if index not in bad])
-    if source.labels.ndim == 1 and (hollow := sorted(set(source.labels.tolist()) - set(kept.labels.tolist()))):
+    if source.labels.ndim == 1 and (hollow := sorted(set(source.labels.tolist()) - set(source.labels[kept].tolist()))):
         names = ", ".join(f"'{classes[int(label)]}'" for label in hollow)
         listed = "\n".join(f"- {reason}" for reason in reasons)
         raise InputError(f"no {split} image can be read of class {names}:\n{listed}")
@@ -68,13 +77,14 @@ def without_unreadable(
     return kept, reasons
 
 
-def unreadable_images(source: Source, *, what: str, split: str, threads: int = 1) -> dict[int, str]:
-    """By the index of each image that cannot be read: why. The arguments are those of `without_unreadable`.
+def _unreadable(
+    source: Source, *, what: str, split: str, looking: Callable[[], Callable[[int], object]], threads: int = 1
+) -> dict[int, str]:
+    """By the index of each image that cannot be read: why. The arguments are those of `readable_images`.
 
-    An image is decoded again only where its stamp (of a file: place, size and time of modification) is a new one.
+    An image is looked at again only where its stamp (of a file: place, size and time of modification) is a new one.
     """
-    check: Callable[[int], None] | None = getattr(source, "check", None)
-    if check is None:
+    if getattr(source, "check", None) is None:
         return {}
     key = hashlib.sha256(what.encode()).hexdigest()[:16]
     good, bad = _remembered(key)
@@ -85,14 +95,18 @@ def unreadable_images(source: Source, *, what: str, split: str, threads: int = 1
     if not unknown:
         return found
 
+    look = looking()
+
     def looked(index: int) -> str | None:
         try:
-            check(index)
+            look(index)
+        except NotKept:
+            raise
         except InputError as error:
             return str(error)
         return None
 
-    answers = _in_order(looked, unknown, threads)
+    answers = in_order(looked, unknown, threads)
     with closing(tracked(answers, len(unknown), f"looking once at the {split} images")) as shown:
         new = dict(zip(unknown, shown, strict=True))
     found |= {index: reason for index, reason in new.items() if reason is not None}
@@ -102,23 +116,12 @@ def unreadable_images(source: Source, *, what: str, split: str, threads: int = 1
     return dict(sorted(found.items()))
 
 
-def _in_order(look: Callable[[int], str | None], indices: list[int], threads: int) -> Iterator[str | None]:
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        for start in range(0, len(indices), _TOGETHER):
-            yield from pool.map(look, indices[start : start + _TOGETHER])
-
-
 def _stamp(source: Source, index: int) -> int | None:
     """64 bits of it, above 0; None where the file is not there, or the source does not say."""
-    try:
-        stamp = sources.stamp(source, index)
-    except OSError:
+    stamp = sources.stamp_if_there(source, index)
+    if stamp is None:
         return None
-    return (
-        None
-        if stamp is None
-        else int.from_bytes(hashlib.sha256(stamp.encode(errors="surrogateescape")).digest()[:8], "big") or 1
-    )
+    return int.from_bytes(hashlib.sha256(stamp.encode(errors="surrogateescape")).digest()[:8], "big") or 1
 
 
 def _remembered(key: str) -> tuple[np.ndarray, dict[str, str]]:

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from jaxtl.data import images
-from jaxtl.data.bands import Picture
+from jaxtl.data.bands import Picture, to_array
 from jaxtl.errors import InputError
 
 
@@ -19,9 +19,9 @@ class Source(Protocol):
     ``source[i]`` is the upright image in mode "RGB" or "L", or uint8 (height, width, channels) where the network takes
     other channels, and its label; `labels` (int32 (N,): classes; float32 (N, K): several answers or numbers) and
     `names` are known without reading an image, and `names` are unique and the same on every machine. A source whose
-    images may be kept on disk has a method like `identity` more, ``stamp``; see `stamp`. It may have ``size`` and
-    ``reduced`` as well; see `image_size` and `reduced`. Where images may be broken a method ``check(index)`` decodes
-    one, as cheaply as may be, and raises `InputError` if that fails.
+    images may be kept on disk has a method like `identity` more, ``stamp``; see `stamp`. It may have ``size``,
+    ``reduced`` and ``pixels`` as well; see `image_size`, `reduced` and `pixels`. Where images are files, which may be
+    broken, a method ``check(index)`` decodes one, as cheaply as may be, and raises `InputError` if that fails.
     """
 
     labels: np.ndarray
@@ -71,6 +71,9 @@ class Subset:
     def reduced(self, index: int, at_least: int) -> Picture:
         return reduced(self._source, self._indices[index], at_least)
 
+    def pixels(self, index: int, at_least: int | None) -> np.ndarray:
+        return pixels(self._source, self._indices[index], at_least)
+
 
 def stamp(source: Source, index: int) -> str | None:
     """What changes whenever this image may have changed, a file's place and modification time included.
@@ -86,10 +89,23 @@ def stamp(source: Source, index: int) -> str | None:
     return None if say is None else say(index)
 
 
+def stamp_if_there(source: Source, index: int) -> str | None:
+    """The same; None as well where the file is not there."""
+    try:
+        return stamp(source, index)
+    except OSError:
+        return None
+
+
 def image_size(source: Source, index: int) -> tuple[int, int] | None:
     """Width and height of an image without decoding it; None where the source does not tell, or it is broken."""
     say = getattr(source, "size", None)
     return None if say is None else say(index)
+
+
+def check(source: Source, index: int) -> None:
+    """Raises `InputError` if the image cannot be read."""
+    getattr(source, "check", source.__getitem__)(index)
 
 
 def reduced(source: Source, index: int, at_least: int) -> Picture:
@@ -101,6 +117,19 @@ def reduced(source: Source, index: int, at_least: int) -> Picture:
     """
     make = getattr(source, "reduced", None)
     return images.reduced(source[index][0], at_least) if make is None else make(index, at_least)
+
+
+def pixels(source: Source, index: int, at_least: int | None) -> np.ndarray:
+    """The image as an array, uint8 (height, width, channels), whole where `at_least` is None, else as `reduced`.
+
+    >>> from jaxtl.data.digits import load_digits
+    >>> pixels(load_digits(), 0, None).shape
+    (8, 8, 1)
+    """
+    make = getattr(source, "pixels", None)
+    if make is not None:
+        return make(index, at_least)
+    return to_array(source[index][0] if at_least is None else reduced(source, index, at_least))
 
 
 def split(source: Source, classes: Sequence[str], val_fraction: float, seed: int) -> tuple[Subset, Subset]:

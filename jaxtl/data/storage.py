@@ -22,7 +22,7 @@ class Footprint:
 
     Args:
         images: how many there are.
-        memory: decoded whole, in memory, where a colour pixel takes four bytes.
+        memory: as they are kept in memory: decoded whole, or prepared.
         disk: as they are kept on disk, reduced where they are larger than needed.
         padded: as one array on the device, each as large as the largest.
         height: of the largest, in pixels, as they are kept.
@@ -61,12 +61,14 @@ def measure(
 ) -> Footprint | None:
     """The footprint of a source's images, from their headers; None where no size is known.
 
+    Files whose headers cannot be read are taken for as large as the others.
+
     Args:
         source: the images.
         channels: of the network.
         at_least: short side that is kept, as `jaxtl.data.images.reduction` says; None: `prepared` pixels are kept.
         prepared: (height, width) after the evaluation preprocessing.
-        thorough: looks at every image, and decodes it where its size is not known otherwise.
+        thorough: looks at every image, and decodes it where it is no file and its size is not known otherwise.
 
     >>> from jaxtl.data.digits import load_digits
     >>> measure(load_digits(), 1, at_least=4, prepared=(8, 8))
@@ -74,9 +76,14 @@ def measure(
     Footprint(images=1797, memory=115008, disk=28752, padded=28752, height=4, width=4, reduced=True, exact=True)
     """
     count = len(source)
+    if at_least is None:
+        height, width = prepared
+        size = count * height * width * channels
+        return Footprint(count, size, size, size, height, width, reduced=False, exact=True)
     whole = thorough or count <= _ALL_SIZES
     indices = range(count) if whole else range(0, count, count // _SAMPLE)
-    found = [image_size(source, index) or (size_of(source[index][0]) if thorough else None) for index in indices]
+    decode = thorough and getattr(source, "check", None) is None
+    found = [image_size(source, index) or (size_of(source[index][0]) if decode else None) for index in indices]
     sizes = [size for size in found if size is not None]
     if not sizes:
         return None
@@ -85,12 +92,12 @@ def measure(
     height, width = max(size[0] for size in kept), max(size[1] for size in kept)
     return Footprint(
         images=count,
-        memory=round(share * sum(w * h for w, h in sizes)) * (4 if channels == 3 else channels),
+        memory=round(share * sum(w * h for w, h in sizes)) * channels,
         disk=round(share * sum(h * w for h, w in kept)) * channels,
         padded=count * height * width * channels,
         height=height,
         width=width,
-        reduced=any(at_least is not None and reduction(size, at_least) > 1 for size in sizes),
+        reduced=any(reduction(size, at_least) > 1 for size in sizes),
         exact=whole,
     )
 
@@ -111,6 +118,7 @@ def choose(
     wanted: str,
     footprint: Footprint | None,
     *,
+    small: int,
     memory: int,
     device: int | None,
     room: Callable[[], int],
@@ -120,9 +128,11 @@ def choose(
 
     Args:
         wanted: ``device``, ``disk``, ``stream``, or ``auto``: the device where it is no CPU and the images take no
-            more than a quarter of its memory; else memory, as long as they fit there; else the disk; else a stream.
+            more than a quarter of its memory; else memory for small sets; else the disk, as long as they fit there;
+            else memory, likewise; else a stream.
         footprint: of the training images; None: not known.
-        memory: bytes that decoded images may take in the host's memory.
+        small: bytes that decoded images may take in the host's memory rather than on disk.
+        memory: bytes that they may take there where the disk has no room.
         device: bytes of the device's memory; None for a CPU.
         room: gives the bytes that they may take on disk.
         written: tells whether they are on disk already.
@@ -130,10 +140,10 @@ def choose(
     Raises:
         InputError: an unknown kind, or images that don't fit where they are wanted.
 
-    >>> small = Footprint(100, 4 * 10**7, 10**7, 2 * 10**7, 500, 500, False, True)
-    >>> choose("auto", small, memory=2**30, device=None, room=lambda: 0).kind
-    'stream'
-    >>> print(choose("auto", small, memory=2**30, device=10**9, room=lambda: 0).reason)
+    >>> some = Footprint(100, 4 * 10**7, 10**7, 2 * 10**7, 500, 500, False, True)
+    >>> [choose("auto", some, small=2**20, memory=2**30, device=None, room=lambda: room).kind for room in (0, 10**9)]
+    ['stream', 'disk']
+    >>> print(choose("auto", some, small=2**20, memory=2**30, device=10**9, room=lambda: 0).reason)
     20 MB as one array, at most a quarter of the device's 1.0 GB
     """
     check_kind(wanted)
@@ -150,16 +160,18 @@ def choose(
         share = "" if device is None else f", at most a quarter of the device's {_bytes(device)}"
         reason = f"{_bytes(footprint.padded)} as one array{share}"
         return Storage("device", reason if wanted == "auto" else "as asked for")
-    if wanted == "auto" and footprint.memory <= memory:
-        return Storage("stream", f"{_bytes(footprint.memory)} decoded, which stay in memory")
+    in_memory = Storage("stream", f"{_bytes(footprint.memory)} decoded, which stay in memory")
+    if wanted == "auto" and footprint.memory <= small:
+        return in_memory
     if written() or footprint.disk <= (free := room()):
-        held = f", more than the {_bytes(memory)} that are held in memory" if wanted == "auto" else ""
-        return Storage("disk", f"{_bytes(footprint.memory)} decoded{held}; {_bytes(footprint.disk)} on disk")
+        return Storage("disk", f"{_bytes(footprint.memory)} decoded, {_bytes(footprint.disk)} on disk")
     if wanted == "disk":
         raise InputError(
             f"the decoded training images take {_bytes(footprint.disk)} on disk, where {_bytes(free)} may be used: "
             "free some space, set JAXTL_CACHE to a folder on a larger disk, or use storage='stream'"
         )
+    if footprint.memory <= memory:
+        return in_memory
     return Storage(
         "stream", f"{_bytes(footprint.disk)} are more than the {_bytes(free)} that may be used on disk", False
     )

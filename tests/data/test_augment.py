@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from timm_guest import import_timm
 
-from jaxtl.data.augment import PRESETS, Augment, crop_box, preset
+from jaxtl.data.augment import PRESETS, Augment, preset
+from jaxtl.data.crops import crop_box
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.errors import InputError
 
@@ -78,6 +79,41 @@ def test_pixels_are_a_function_of_the_generator(noise, name, channels):
     assert once.flags.c_contiguous
     np.testing.assert_array_equal(once, again)
     assert (once != augment(image, preprocess, np.random.default_rng(6))).any()
+
+
+EVERYTHING = Augment(
+    rotate=5, flip_vertical=0.5, policy="randaugment", brightness=0.2, saturation=0.2, grey=0.2, blur=0.5, erase=0.5
+)
+
+
+@pytest.mark.parametrize("augment", [*PRESETS.values(), EVERYTHING], ids=[*PRESETS, "everything"])
+def test_in_place_and_from_a_few_rows_it_is_the_same(noise, small, augment):
+    image, asked = np.asarray(noise(50, 40)), []
+
+    def rows(top, bottom):
+        asked.append((top, bottom))
+        return image[top:bottom]
+
+    for seed in range(20):
+        expected = augment(Image.fromarray(image), small, np.random.default_rng(seed))
+        batch = np.zeros((3, 16, 16, 3), np.uint8)
+        if augment.scale is None:
+            batch[1] = small(Image.fromarray(image))
+            augment.change(batch[1], np.random.default_rng(seed))
+        else:
+            augment.into(batch[1], (50, 40), rows, small.interpolation, np.random.default_rng(seed))
+        np.testing.assert_array_equal(batch[1], expected)
+        assert not batch[::2].any()
+    assert augment.scale is None or (len(asked) == 20 and min(bottom - top for top, bottom in asked) < 40)
+
+
+def test_the_changes_after_the_crop_leave_what_they_are_given(noise):
+    pixels = np.asarray(noise(16, 16))
+    before = pixels.copy()
+    for seed in range(5):
+        found = EVERYTHING.after_crop(pixels, np.random.default_rng(seed))
+        assert (found != before).any()
+    np.testing.assert_array_equal(pixels, before)
 
 
 def test_flip_mirrors_with_its_probability(noise, small):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -18,11 +20,23 @@ def picture(index, side=5):
     return np.random.default_rng(index).integers(0, 256, (side + index % 3, side, 3), dtype=np.uint8)
 
 
+def write(key, count, load, what="noise", order=None):
+    writer = decoded.Writer(key, count, what)
+    for index in range(count) if order is None else order:
+        writer.add(index, load(index))
+    return writer.finish()
+
+
 def test_images_come_back(cache):
-    for images in (decoded.write("key", 150, picture, what="noise", threads=3), decoded.read("key")):
+    order = np.random.default_rng(0).permutation(150).tolist()
+    for images in (write("key", 150, picture, order=order), decoded.read("key")):
         assert len(images) == 150
         for index in range(150):
-            np.testing.assert_array_equal(images[index], picture(index))
+            expected = picture(index)
+            np.testing.assert_array_equal(images[index], expected)
+            size, rows = images.opened(index)
+            assert size == expected.shape[1::-1]
+            np.testing.assert_array_equal(rows(1, 4), expected[1:4])
     assert not images[0].flags.writeable
     about = json.loads((cache / "decoded/key/about.json").read_text())
     assert (about["what"], about["images"], about["bytes"]) == (
@@ -33,58 +47,90 @@ def test_images_come_back(cache):
     assert sorted(place.name for place in (cache / "decoded").iterdir()) == ["key"]
 
 
-def test_an_error_leaves_nothing(cache):
-    def load(index):
-        if index == 70:
-            raise OSError("no space left")
-        return picture(index)
+def test_threads_may_write_and_images_may_be_missing():
+    writer = decoded.Writer("key", 150, "noise")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda index: writer.add(index, picture(index)), range(0, 150, 2)))
+    assert [index in writer for index in range(4)] == [True, False, True, False]
+    images = writer.finish()
+    for index in range(0, 150, 2):
+        assert index in images
+        assert index + 1 not in images
+        np.testing.assert_array_equal(images[index], picture(index))
 
-    with pytest.raises(OSError, match="no space"):
-        decoded.write("key", 100, load, what="noise")
+
+def test_what_is_not_finished_leaves_nothing(cache):
+    writer = decoded.Writer("key", 100, "noise")
+    writer.add(0, picture(0))
+    assert len(list((cache / "decoded").iterdir())) == 1
+    del writer
+    gc.collect()
+    assert list((cache / "decoded").iterdir()) == []
+    program = "import numpy as np; from jaxtl.data import decoded; writer = decoded.Writer('key', 9, 'noise')"
+    subprocess.run([sys.executable, "-c", program], check=True)
     assert list((cache / "decoded").iterdir()) == []
     assert decoded.read("key") is None
+
+
+def test_a_full_disk_leaves_nothing(cache, monkeypatch):
+    def full(*given):
+        raise OSError("No space left on device")
+
+    writer = decoded.Writer("key", 100, "noise")
+    writer.add(0, picture(0))
+    monkeypatch.setattr(decoded.os, "pwrite", full)
+    with pytest.raises(decoded.NotKept, match=r"No space left on device.*JAXTL_CACHE.*storage='stream'"):
+        writer.add(1, picture(1))
+    assert 1 not in writer
+    del writer
+    gc.collect()
+    assert list((cache / "decoded").iterdir()) == []
+    other = decoded.Writer("key", 100, "noise")
+    monkeypatch.setattr(decoded.np, "save", full)
+    with pytest.raises(decoded.NotKept, match="No space"):
+        other.finish()
+    assert list((cache / "decoded").iterdir()) == []
 
 
 def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(cache):
     program = """
 import time, numpy as np
 from jaxtl.data import decoded
-def load(index):
-    if index == 90:
-        print("there", flush=True)
-        time.sleep(60)
-    return np.zeros((50, 50, 3), np.uint8)
-decoded.write("key", 100, load, what="noise")
+writer = decoded.Writer("key", 100, "noise")
+for index in range(90):
+    writer.add(index, np.zeros((50, 50, 3), np.uint8))
+print("there", flush=True)
+time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "there\n"
         process.send_signal(signal.SIGKILL)
     (part,) = (cache / "decoded").iterdir()
     assert decoded.read("key") is None
-    assert decoded.write("key", 3, picture, what="noise")[2].shape == picture(2).shape
+    assert write("key", 3, picture)[2].shape == picture(2).shape
     assert part.exists()  # somebody may still be writing to it
     os.utime(part, (1, 1))
-    decoded.write("other", 3, picture, what="noise")
+    write("other", 3, picture)
     assert sorted(place.name for place in (cache / "decoded").iterdir()) == ["key", "other"]
 
 
 @pytest.mark.parametrize("broken", ["pixels.bin", "places.npy", "about.json"])
 def test_what_is_not_whole_is_written_again(cache, broken):
-    decoded.write("key", 9, picture, what="noise")
+    write("key", 9, picture)
     file = cache / "decoded/key" / broken
     file.write_bytes(file.read_bytes()[:-9])
     assert decoded.read("key") is None
-    decoded.write("key", 9, picture, what="noise")
+    write("key", 9, picture)
     np.testing.assert_array_equal(decoded.read("key")[8], picture(8))
 
 
 def test_of_two_writers_one_wins(cache):
     def load(index):
         if index == 1:  # meanwhile somebody else is done
-            decoded.write("key", 3, picture, what="first")
+            write("key", 3, picture, what="first")
         return picture(index)
 
-    images = decoded.write("key", 3, load, what="second")
+    images = write("key", 3, load, what="second")
     assert images.about["what"] == "first"
     np.testing.assert_array_equal(images[2], picture(2))
     assert [place.name for place in (cache / "decoded").iterdir()] == ["key"]

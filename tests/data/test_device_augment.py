@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from jaxtl.data import device_augment
-from jaxtl.data.augment import PRESETS, Augment, crop_box
+from jaxtl.data.augment import PRESETS, Augment
+from jaxtl.data.crops import crop_box
 from jaxtl.data.device_augment import augmented, example_keys, random_box
 from jaxtl.data.geometry import moved
 from jaxtl.data.preprocess import Preprocess

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import subprocess
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 from local_files import shared
 
-from jaxtl.data import dataset, training
+from jaxtl.data import dataset, keeping
 from jaxtl.data.augment import PRESETS, Augment
-from jaxtl.data.images import read_image
+from jaxtl.data.images import read_image, read_pixels
 from jaxtl.data.memory import Memory
 from jaxtl.data.open import open_data
 from jaxtl.data.preprocess import Preprocess
@@ -99,7 +100,9 @@ def test_the_fingerprint_changes_with_everything_that_changes_the_pixels(tree, s
 def test_memory_reads_each_file_once_and_changes_no_pixel(tree, small, monkeypatch, augment):
     spec = f"folder:{tree({'train/a': 4, 'train/b': 4, 'val/a': 2, 'val/b': 2})}"
     reads = []
-    monkeypatch.setattr("jaxtl.data.image_files.read_image", lambda *given: reads.append(given) or read_image(*given))
+    for read in (read_image, read_pixels):
+        counted = functools.partial(lambda read, *given: reads.append(given[0]) or read(*given), read)
+        monkeypatch.setattr(f"jaxtl.data.image_files.{read.__name__}", counted)
 
     def run(storage="auto"):
         data = open_data(spec, small, augment=augment, threads=0, storage=storage, max_bad=None)
@@ -109,7 +112,7 @@ def test_memory_reads_each_file_once_and_changes_no_pixel(tree, small, monkeypat
     remembered = run()
     assert len(reads) == len(set(reads)) == 12
     monkeypatch.setattr(dataset, "PREPARED_BYTES", 0)
-    monkeypatch.setattr(training, "DECODED_BYTES", 0)
+    monkeypatch.setattr(keeping, "DECODED_BYTES", 0)
     reads.clear()
     for one, other in zip(remembered, run("stream"), strict=True):
         np.testing.assert_array_equal(one["image"], other["image"])
@@ -157,7 +160,8 @@ def test_other_errors(small):
 def test_importing_is_light():
     program = (
         "import sys, jaxtl.data.open; "
-        "print(*sorted({'grain', 'jax', 'sklearn', 'torch', 'matplotlib', 'tensorflow'} & set(sys.modules)))"
+        "heavy = {'cv2', 'grain', 'jax', 'simplejpeg', 'sklearn', 'torch', 'matplotlib', 'tensorflow'}; "
+        "print(*sorted(heavy & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ)
     assert run.stdout.strip() == ""

@@ -33,8 +33,8 @@ def same(left, right):
 
 
 def order(seed=0, count=10, batch_size=3, steps=9, start=0, threads=2):
-    def load(index, rng):
-        return {"index": np.int32(index), "draw": rng.random()}
+    def load(indices, rngs):
+        return {"index": indices, "draw": np.array([rng.random() for rng in rngs])}
 
     return first(shuffled_batches(load, count, batch_size, seed=seed, start=start, threads=threads), steps)
 
@@ -66,7 +66,7 @@ def test_starting_later_is_the_tail_of_starting_at_zero(start):
 def test_starting_later_loads_nothing_before():
     seen = []
     batches = shuffled_batches(
-        lambda index, rng: seen.append(index) or {"index": np.int32(index)}, 10, 5, seed=0, start=10**9, threads=0
+        lambda indices, rngs: seen.extend(indices) or {"index": indices}, 10, 5, seed=0, start=10**9, threads=0
     )
     first(batches, 1)
     assert len(seen) == 5
@@ -161,7 +161,7 @@ def test_evaluation_of_the_training_images_is_not_augmented(pets, small):
 
 
 def test_exact_batches_need_no_padding():
-    batches = first(ordered_batches(lambda index: {"x": np.int32(index)}, 6, 3, threads=1), 9)
+    batches = first(ordered_batches(lambda indices: {"x": indices}, 6, 3, threads=1), 9)
     assert [batch["x"].tolist() for batch in batches] == [[0, 1, 2], [3, 4, 5]]
     assert all(batch["mask"].all() for batch in batches)
 

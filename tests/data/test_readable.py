@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 
@@ -27,14 +28,18 @@ def pets(tree):
 
 @pytest.fixture
 def decoded(monkeypatch) -> list[str]:
-    """The names of the images that are decoded to see whether they can be."""
+    """The names of the images that are decoded."""
     seen: list[str] = []
 
-    def read(path, *arguments, **options):
-        seen.append(path.name)
-        return images.read_image(path, *arguments, **options)
+    def counted(read):
+        def reading(path, *arguments, **options):
+            seen.append(path.name)
+            return read(path, *arguments, **options)
 
-    monkeypatch.setattr("jaxtl.data.image_files.read_image", read)
+        return reading
+
+    for name in ("read_image", "read_pixels"):
+        monkeypatch.setattr(f"jaxtl.data.image_files.{name}", counted(getattr(images, name)))
     return seen
 
 
@@ -100,6 +105,55 @@ def test_what_was_seen_is_not_looked_at_again(pets, small, decoded):
     assert cache.clear(readable.KIND) > 0
     assert (opened(), len(decoded)) == (39, 40)
     assert len(open_data(f"folder:{pets}", small, max_bad=None).train) == 40
+
+
+@pytest.mark.parametrize("augment", ["light", "none"])
+@pytest.mark.parametrize("storage", ["auto", "disk", "stream"])
+def test_the_look_is_the_only_decoding(pets, small, decoded, storage, augment):
+    data = open_data(f"folder:{pets}", small, max_bad=0.1, storage=storage, augment=augment)
+    for _ in itertools.islice(data.train_batches(8), 10):
+        pass
+    for _ in range(2):
+        assert sum(batch["mask"].sum() for batch in data.eval_batches(3)) == 4
+    assert len(decoded) == 44
+    if augment == "none":
+        assert sum(batch["mask"].sum() for batch in data.eval_batches(8, split="train")) == 38
+        assert len(decoded) == 44
+
+
+def test_on_disk_the_next_run_finds_what_the_look_decoded(pets, small, decoded):
+    def opened(**options):
+        decoded.clear()
+        return open_data(f"folder:{pets}", small, max_bad=0.1, **options)
+
+    assert len(opened(train_samples=20).train) >= 18
+    assert len(decoded) == 20
+    data = opened(storage="disk")
+    assert (len(data.train), len(decoded)) == (38, 20)
+    batches = list(itertools.islice(data.train_batches(8), 9))
+    assert 38 <= len(decoded) <= 40
+    again = opened(storage="disk")
+    for one, other in zip(batches, again.train_batches(8), strict=False):
+        np.testing.assert_array_equal(one["image"], other["image"])
+    assert decoded == []
+    assert cache.clear(readable.KIND) > 0
+    assert len(opened(storage="disk").train) == 38
+    assert sorted(decoded) == ["image03.jpg", "image05.jpg"]
+
+
+def test_a_set_that_was_only_looked_at_is_on_disk(pets, small, decoded):
+    assert len(open_data(f"folder:{pets}", small, max_bad=0.1, storage="disk").train) == 38
+    decoded.clear()
+    next(open_data(f"folder:{pets}", small, max_bad=0.1, storage="disk").train_batches(8))
+    assert decoded == []
+
+
+def test_too_many_bad_ones_leave_nothing_on_disk(pets, small):
+    with pytest.raises(InputError, match="2 of 40"):
+        _ = open_data(f"folder:{pets}", small, max_bad=0.0, storage="disk").train
+    gc.collect()
+    assert [entry.kind for entry in cache.entries()] == [readable.KIND]
+    assert list((cache.cache_folder() / "decoded").iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written_does_no_harm(pets, small, monkeypatch, tmp_path):

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from jaxtl import cache, notices
-from jaxtl.data import storage, training
+from jaxtl.data import keeping, storage, training
 from jaxtl.data.augment import Augment
-from jaxtl.data.images import image_size, read_image, reduced, reduction
+from jaxtl.data.images import image_size, read_image, read_pixels, reduced, reduction
 from jaxtl.data.open import open_data
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.data.storage import Footprint, choose
@@ -32,7 +32,8 @@ def pets(tree):
 @pytest.fixture
 def said(monkeypatch):
     lines = []
-    monkeypatch.setattr(training, "say", lines.append)
+    for module in (keeping, training):
+        monkeypatch.setattr(module, "say", lines.append)
     return lines
 
 
@@ -54,7 +55,7 @@ def same(left, right):
     ("device", "memory", "room", "kind"),
     [
         (16 * GB, 9 * GB, 20 * GB, "device"),
-        (11 * GB, 9 * GB, 20 * GB, "stream"),
+        (11 * GB, 9 * GB, 20 * GB, "disk"),
         (11 * GB, 7 * GB, 20 * GB, "disk"),
         (None, 9 * GB, 0, "stream"),
         (None, 7 * GB, 2 * GB, "disk"),
@@ -62,24 +63,28 @@ def same(left, right):
     ],
 )
 def test_auto_goes_by_size(device, memory, room, kind):
-    chosen = choose("auto", PHOTOS, memory=memory, device=device, room=lambda: room)
+    chosen = choose("auto", PHOTOS, small=GB, memory=memory, device=device, room=lambda: room)
     assert chosen.kind == kind
     assert chosen.fits == (memory > 8 * GB or kind != "stream")
     assert "GB" in chosen.reason
 
 
+def test_a_small_set_stays_in_memory():
+    assert choose("auto", PHOTOS, small=9 * GB, memory=9 * GB, device=None, room=lambda: 20 * GB).kind == "stream"
+
+
 def test_what_was_written_needs_no_room():
-    assert choose("auto", PHOTOS, memory=0, device=None, room=lambda: 0, written=lambda: True).kind == "disk"
+    assert choose("auto", PHOTOS, small=0, memory=0, device=None, room=lambda: 0, written=lambda: True).kind == "disk"
 
 
 def test_what_does_not_fit_where_it_is_wanted():
     with pytest.raises(InputError, match=r"take 2\.0 GB on disk, where 1\.0 GB may be used: free some space"):
-        choose("disk", PHOTOS, memory=0, device=None, room=lambda: GB)
+        choose("disk", PHOTOS, small=0, memory=0, device=None, room=lambda: GB)
     with pytest.raises(InputError, match=r"take 3\.0 GB on the device, which has 2\.0 GB: use storage='disk'"):
-        choose("device", PHOTOS, memory=0, device=2 * GB, room=lambda: 0)
+        choose("device", PHOTOS, small=0, memory=0, device=2 * GB, room=lambda: 0)
     with pytest.raises(InputError, match="did you mean 'device'"):
         open_data("digits", TINY, storage="devise")
-    assert choose("auto", None, memory=0, device=10**12, room=lambda: GB).kind == "stream"
+    assert choose("auto", None, small=0, memory=0, device=10**12, room=lambda: GB).kind == "stream"
 
 
 def test_a_small_set_on_a_cpu_stays_in_memory_and_nothing_is_said(pets, said):
@@ -95,7 +100,7 @@ def test_a_small_set_on_a_cpu_stays_in_memory_and_nothing_is_said(pets, said):
 def test_disk_keeps_small_images_whole_and_reads_each_file_once(pets, said, monkeypatch, cache):
     large = Preprocess(16)  # of twice that no image has more
     reads = []
-    monkeypatch.setattr("jaxtl.data.image_files.read_image", lambda *given: reads.append(given) or read_image(*given))
+    monkeypatch.setattr("jaxtl.data.image_files.read_pixels", lambda *given: reads.append(given) or read_pixels(*given))
     data = open_data(pets, large, storage="disk", max_bad=None)
     batches = first(data.train_batches(4, seed=2), 9)
     assert len(reads) == 15
@@ -131,25 +136,45 @@ def test_disk_keeps_large_images_reduced(pets, said):
     assert len({line.split("into ")[1].split(":")[0] for line in said}) == 3
 
 
-def test_too_much_for_memory_goes_to_disk_or_is_decoded_again(pets, said, monkeypatch):
-    monkeypatch.setattr(training, "DECODED_BYTES", 1000)
+def test_what_is_not_small_goes_to_disk_or_to_memory_or_is_decoded_again(pets, said, monkeypatch):
+    monkeypatch.setattr(keeping, "SMALL", 1000)
     data = open_data(pets, TINY)
     first(data.train_batches(4), 1)
     assert data.storage.kind == "disk"
+    assert "decoded once, into" in said[-1]
+    assert open_data("digits", Preprocess(8, (0.5,), (0.5,))).storage.kind == "stream"  # arrays take no time to decode
     monkeypatch.setattr(cache, "room", lambda: 10)
-    other = open_data(pets, TINY.replace(size=4))
-    first(other.train_batches(4), 1)
-    assert other.storage.kind == "stream"
+    small = open_data(pets, TINY.replace(size=4))
+    first(small.train_batches(4), 1)
+    assert small.storage.kind == "stream"
+    assert small.storage.fits
+    monkeypatch.setattr(keeping, "DECODED_BYTES", 1000)
+    large = open_data(pets, TINY.replace(size=4))
+    first(large.train_batches(4), 1)
+    assert large.storage.kind == "stream"
     assert "decoded again in every epoch" in said[-1]
+
+
+def test_what_is_wrong_with_the_disk_is_not_said_of_the_images(pets, monkeypatch, tmp_path):
+    monkeypatch.setattr(cache, "room", lambda: 10)
+    with pytest.raises(InputError, match="on disk, where 0 kB may be used"):
+        open_data(pets, TINY, storage="disk", max_bad=0.5).train_batches(4)
+    monkeypatch.undo()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("JAXTL_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(cache, "room", lambda: GB)
+    with pytest.raises(InputError, match=r"^(?!.*cannot be read).*file"):
+        open_data(pets, TINY, storage="disk", max_bad=0.5).train_batches(4)
 
 
 def test_a_disk_that_cannot_be_written(pets, said, monkeypatch):
     def full(*given, **options):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(training.decoded, "write", full)
-    with pytest.raises(InputError, match=r"No space left on device.*storage='stream'"):
-        open_data(pets, TINY, storage="disk").train_batches(4)
+    monkeypatch.setattr("jaxtl.data.decoded.os.pwrite", full)
+    for max_bad in (0.5, None):  # a full disk makes no image unreadable
+        with pytest.raises(InputError, match=r"No space left on device.*storage='stream'"):
+            open_data(pets, TINY, storage="disk", max_bad=max_bad).train_batches(4)
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +250,7 @@ def test_a_sample_measures_large_sets(pets, monkeypatch):
     data = open_data(pets, TINY)
     whole = storage.measure(data.train, 3, at_least=8, prepared=(8, 8))
     assert (whole.images, whole.exact, whole.reduced) == (15, True, True)
-    assert whole.memory == 4 * sum(width * height for width, height in map(data.train.size, range(15)))
+    assert whole.memory == 3 * sum(width * height for width, height in map(data.train.size, range(15)))
     monkeypatch.setattr(storage, "_ALL_SIZES", 10)
     monkeypatch.setattr(storage, "_SAMPLE", 5)
     some = storage.measure(data.train, 3, at_least=8, prepared=(8, 8))
@@ -256,4 +281,4 @@ def test_reduced_files_have_the_size_that_the_header_promises(tmp_path, suffix, 
 
 
 def test_notices_are_the_loggers():
-    assert training.say is notices.say
+    assert training.say is keeping.say is notices.say
