@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from jaxtl.data import colour
 from jaxtl.data.bands import Picture, size_of
 from jaxtl.data.blur import blur, radius_of
 from jaxtl.data.colour import CHANGES, RGB_ONLY, factor_range
-from jaxtl.data.crops import crop_box, mirror, resized_crop
+from jaxtl.data.crops import DRAWS, crop_box, crop_boxes, mirror, resized_crop
 from jaxtl.data.geometry import Move, moved
 from jaxtl.data.modes import as_pixels
 from jaxtl.data.policies import LEVELS, POLICIES, changes_of, strength, toned
@@ -169,7 +169,7 @@ class Augment:
             return self.after_crop(preprocess(image), rng)
         found = np.empty((*preprocess.size, preprocess.channels), np.uint8)
         whole = as_pixels(image, preprocess.channels)
-        self.into(found, size_of(whole), lambda top, bottom: whole[top:bottom], preprocess.interpolation, rng)
+        self.into(found[None], [whole], preprocess.interpolation, [rng])
         return found
 
     def after_crop(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -181,24 +181,24 @@ class Augment:
     def into(
         self,
         out: np.ndarray,
-        size: tuple[int, int],
-        rows: Callable[[int, int], np.ndarray],
+        images: Sequence[np.ndarray],
         interpolation: str,
-        rng: np.random.Generator,
+        rngs: Sequence[np.random.Generator],
     ) -> None:
-        """The crop and all that follows it, written into an array.
+        """The crops of some images and all that follows them, written into an array.
 
         Args:
-            out: uint8 (height, width, channels), contiguous.
-            size: width and height of the image.
-            rows: gives those from one number up to another, uint8 with the same channels; asked once.
+            out: uint8 (images, height, width, channels), contiguous.
+            images: uint8, with the same channels.
             interpolation: of the weights.
-            rng: what happens is a function of it.
+            rngs: what happens to an image is a function of its own; a generator may serve several, one after the other.
         """
         assert self.scale is not None
-        left, top, right, bottom = crop_box(size, self.scale, self.ratio, rng)
-        resized_crop(rows(top, bottom), (left, 0, right, bottom - top), out.shape[:2], interpolation, out)
-        self.change(out, rng)
+        draws = np.stack([rng.random(DRAWS) for rng in rngs])
+        boxes = crop_boxes(np.array([size_of(image) for image in images]), self.scale, self.ratio, draws)
+        for found, image, box, rng in zip(out, images, boxes.tolist(), rngs, strict=True):
+            resized_crop(image, box, out.shape[1:3], interpolation, found)
+            self.change(found, rng)
 
     def change(self, image: np.ndarray, rng: np.random.Generator) -> None:
         """`after_crop` in place: uint8 (height, width, channels), contiguous."""

@@ -10,44 +10,56 @@ from jaxtl.data.bands import each_band, to_array
 from jaxtl.data.preprocess import INTERPOLATIONS
 
 TRIES = 10
+DRAWS = 2 + 2 * TRIES
+"""Random numbers that a crop takes."""
 BARELY = 1.3
 """Up to so many pixels in the place of one are resized without antialiasing."""
 _TOGETHER = 4  # channels that OpenCV takes at a time
 _BY_OPENCV = {"bilinear": "INTER_LINEAR", "bicubic": "INTER_CUBIC"}
 
 
-def crop_box(
-    size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
-) -> tuple[int, int, int, int]:
-    """A random crop of an image of that (width, height), as (left, top, right, bottom) in pixels.
+def crop_boxes(
+    sizes: np.ndarray, scale: tuple[float, float], ratio: tuple[float, float], draws: np.ndarray
+) -> np.ndarray:
+    """A random crop of each image, int64 (images, 4): left, top, right and bottom in pixels.
 
     The Inception crop as torchvision does it (Szegedy et al. 2014, arXiv:1409.4842): ten tries, then the largest
     central crop with an allowed ratio.
 
     Args:
-        size: of the image.
+        sizes: width and height of each image, (images, 2).
         scale: the crop's share of the area, (smallest, largest).
         ratio: its width over its height, (smallest, largest), drawn uniformly in the logarithm.
-        rng: gives the same count of numbers to every image.
+        draws: (images, DRAWS), uniform in [0, 1).
 
-    >>> crop_box((100, 50), (1.0, 1.0), (1.0, 1.0), np.random.default_rng(0))  # a square of full area does not fit
+    >>> crop_boxes([[100, 50]], (1.0, 1.0), (1.0, 1.0), np.full((1, DRAWS), 0.5))  # no square of the whole area fits
+    array([[25,  0, 75, 50]])
+    """
+    width, height = np.asarray(sizes, np.float64).T
+    narrowest, widest = math.log(ratio[0]), math.log(ratio[1])
+    area = (scale[0] + draws[:, 2::2] * (scale[1] - scale[0])) * (width * height)[:, None]
+    aspect = np.exp(narrowest + draws[:, 3::2] * (widest - narrowest))
+    wide, high = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
+    fits = (wide > 0) & (wide <= width[:, None]) & (high > 0) & (high <= height[:, None])
+    first, each = fits.argmax(1), np.arange(len(fits))
+    found = fits[each, first]
+    wide = np.where(found, wide[each, first], np.clip(np.rint(height * ratio[1]), 1, width))
+    high = np.where(found, high[each, first], np.clip(np.rint(width / ratio[0]), 1, height))
+    left = np.where(found, np.floor(draws[:, 0] * (width - wide + 1)), (width - wide) // 2)
+    top = np.where(found, np.floor(draws[:, 1] * (height - high + 1)), (height - high) // 2)
+    return np.stack([left, top, left + wide, top + high], 1).astype(np.int64)
+
+
+def crop_box(
+    size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """The same of one image of that (width, height).
+
+    >>> crop_box((100, 50), (1.0, 1.0), (1.0, 1.0), np.random.default_rng(0))
     (25, 0, 75, 50)
     """
-    width, height = size
-    smallest, largest = scale
-    narrowest, widest = math.log(ratio[0]), math.log(ratio[1])
-    x, y, *tries = rng.random(2 + 2 * TRIES).tolist()  # one call: each takes longer than all of the rest
-    for share, shape in zip(tries[::2], tries[1::2], strict=True):
-        area = (smallest + share * (largest - smallest)) * width * height
-        aspect = math.exp(narrowest + shape * (widest - narrowest))
-        crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < crop_width <= width and 0 < crop_height <= height:
-            left, top = int(x * (width - crop_width + 1)), int(y * (height - crop_height + 1))
-            return left, top, left + crop_width, top + crop_height
-    crop_width = min(width, max(1, round(height * ratio[1])))
-    crop_height = min(height, max(1, round(width / ratio[0])))
-    left, top = (width - crop_width) // 2, (height - crop_height) // 2
-    return left, top, left + crop_width, top + crop_height
+    left, top, right, bottom = crop_boxes(np.array([size]), scale, ratio, rng.random((1, DRAWS)))[0].tolist()
+    return left, top, right, bottom
 
 
 def resized_crop(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import mmap
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,28 +17,41 @@ import numpy as np
 
 from jaxtl import cache
 from jaxtl.errors import InputError
+from jaxtl.notices import say
 
 KIND = "decoded"
+RESIDENT = 32 * 2**20  # bytes of images after which the mapped pages are let go
+
+
+_coming: dict[str, threading.Thread] = {}
+"""By key, what makes an entry that nobody waited for."""
 
 
 class DecodedImages:
-    """Images of a folder that a `Writer` made: ``images[i]`` is uint8 (height, width, channels), read only.
+    """Images that a `Writer` wrote: ``images[i]`` is uint8 (height, width, channels), read only, and read from the disk
+    where it is looked at.
 
-    They are read one by one: the pages of a memory map would count as the process's own memory. Threads may share it.
-    ``i in images`` tells whether an image was written.
+    The file is mapped. Pages that were looked at count as the process's own memory, and are let go now and then; the
+    system still has them. Threads may share it. ``i in images`` tells whether an image was written.
 
     Args:
-        folder: holds ``about.json``, ``pixels.bin`` and ``places.npy``.
+        about: what ``about.json`` says.
+        places: of each image the first byte, height, width and channels, int64 (images, 4).
+        file: the pixels.
+
+    Raises:
+        ValueError: the file has not the size that it should have.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.about: dict[str, Any] = json.loads((folder / "about.json").read_text())
-        self._places = np.load(folder / "places.npy")
-        self._file = (folder / "pixels.bin").open("rb", buffering=0)
-        if os.fstat(self._file.fileno()).st_size != self.about["bytes"]:
-            self._file.close()
-            raise ValueError(f"{folder} is not whole")
-        weakref.finalize(self, self._file.close)
+    def __init__(self, about: Mapping[str, Any], places: np.ndarray, file: Path) -> None:
+        self.about = about
+        self._places = places
+        size = file.stat().st_size
+        if size != about["bytes"]:
+            raise ValueError(f"{file} is not whole")
+        with file.open("rb") as opened:
+            self._pixels = mmap.mmap(opened.fileno(), size, access=mmap.ACCESS_READ) if size else b""
+        self._looked_at = 0
 
     def __len__(self) -> int:
         return len(self._places)
@@ -45,19 +60,12 @@ class DecodedImages:
         return bool(self._places[index, 1])
 
     def __getitem__(self, index: int) -> np.ndarray:
-        (_, height), rows = self.opened(index)
-        return rows(0, height)
-
-    def opened(self, index: int) -> tuple[tuple[int, int], Callable[[int, int], np.ndarray]]:
-        """Width and height of an image, and what reads its rows from one number up to another."""
-        start, height, width, channels = self._places[index].tolist()
-
-        def rows(top: int, bottom: int) -> np.ndarray:
-            row = width * channels
-            pixels = os.pread(self._file.fileno(), (bottom - top) * row, start + top * row)
-            return np.frombuffer(pixels, np.uint8).reshape(bottom - top, width, channels)
-
-        return (width, height), rows
+        start, *shape = self._places[index].tolist()
+        self._looked_at += math.prod(shape)
+        if self._looked_at > RESIDENT and isinstance(self._pixels, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            self._looked_at = 0
+            self._pixels.madvise(mmap.MADV_DONTNEED)
+        return np.ndarray(shape, np.uint8, self._pixels, start)
 
 
 def read(key: str) -> DecodedImages | None:
@@ -66,9 +74,14 @@ def read(key: str) -> DecodedImages | None:
     Args:
         key: as in `Writer`.
     """
+    if (coming := _coming.get(key)) is not None:
+        coming.join()
     folder = cache.find(KIND, key)
+    if folder is None:
+        return None
     try:
-        return None if folder is None else DecodedImages(folder)
+        about = json.loads((folder / "about.json").read_text())
+        return DecodedImages(about, np.load(folder / "places.npy"), folder / "pixels.bin")
     except (OSError, ValueError, KeyError):
         return None
 
@@ -130,16 +143,31 @@ class Writer:
                 left, start = left[done:], start + done
         self._places[index] = (start - image.nbytes, *image.shape)
 
-    def finish(self) -> DecodedImages:
-        """Makes the entry of what was added."""
+    def finish(self, *, wait: bool = True) -> DecodedImages:
+        """Makes the entry of what was added. The disk may take seconds for it: without `wait` that goes on by itself,
+        to the end of the process at the latest, and a full disk is no error then; the images can be read at once."""
         self._file.close()
         self._about["bytes"] = self._size
+        found = DecodedImages(self._about, self._places, self._folder / "pixels.bin")
         self.abandon.detach()
+        if wait:
+            self._make_entry()
+        else:
+            _coming[self._key] = threading.Thread(target=self._make_entry_if_possible)
+            _coming[self._key].start()
+        return found
+
+    def _make_entry(self) -> None:
         with _not_kept(), self._entry:
             np.save(self._folder / "places.npy", self._places)
-        found = read(self._key)
-        assert found is not None
-        return found
+
+    def _make_entry_if_possible(self) -> None:
+        try:
+            self._make_entry()
+        except NotKept as error:
+            say(f"the next run decodes its images again: {error}")
+        finally:
+            del _coming[self._key]
 
 
 @contextlib.contextmanager

@@ -12,7 +12,6 @@ import numpy as np
 
 from jaxtl import cache
 from jaxtl.data import sources
-from jaxtl.data.bands import size_of
 from jaxtl.data.decoded import KIND, DecodedImages, Writer, read
 from jaxtl.data.in_order import in_order
 from jaxtl.data.memory import Memory
@@ -148,7 +147,7 @@ class KeptImages:
             missing = [index for index in places.tolist() if index not in writer]
             for _ in in_order(lambda index: self._add(writer, index), missing, self._threads):
                 pass
-            self._disk, self._writer = writer.finish(), None
+            self._disk, self._writer = writer.finish(wait=False), None
 
     def looked_at_all(self, places: np.ndarray) -> bool:
         """Whether `fill` has only to close the file in which all of these images are."""
@@ -158,13 +157,6 @@ class KeptImages:
         if self._disk is not None and index in self._disk:
             return self._disk[index]
         return self._memory(index)
-
-    def opened(self, index: int) -> tuple[tuple[int, int], Callable[[int, int], np.ndarray]]:
-        """Width and height of an image, and what gives its rows from one number up to another."""
-        if self._disk is not None and index in self._disk:
-            return self._disk.opened(index)
-        pixels = self._memory(index)
-        return size_of(pixels), lambda top, bottom: pixels[top:bottom]
 
     def decoded(self, index: int) -> np.ndarray:
         """The image as it is kept on the device or on disk, decoded now."""

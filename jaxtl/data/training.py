@@ -94,13 +94,13 @@ class TrainingImages:
 
     def _batch(self, indices: np.ndarray, rngs: Sequence[np.random.Generator]) -> Batch:
         images = np.empty((len(indices), *self._preprocess.size, self._preprocess.channels), np.uint8)
-        for image, place, rng in zip(images, self._places[indices].tolist(), rngs, strict=True):
-            if self._kept.at_least is None:
-                image[:] = self._kept[place]
+        kept = [self._kept[place] for place in self._places[indices].tolist()]
+        if self._kept.at_least is not None:
+            self._augment.into(images, kept, self._preprocess.interpolation, rngs)
+        else:
+            for image, pixels, rng in zip(images, kept, rngs, strict=True):
+                image[:] = pixels
                 self._augment.change(image, rng)
-            else:
-                size, rows = self._kept.opened(place)
-                self._augment.into(image, size, rows, self._preprocess.interpolation, rng)
         return {"image": images, "label": self._source.labels[indices]}
 
     def _keep(self) -> None:

@@ -87,13 +87,8 @@ EVERYTHING = Augment(
 
 
 @pytest.mark.parametrize("augment", [*PRESETS.values(), EVERYTHING], ids=[*PRESETS, "everything"])
-def test_in_place_and_from_a_few_rows_it_is_the_same(noise, small, augment):
-    image, asked = np.asarray(noise(50, 40)), []
-
-    def rows(top, bottom):
-        asked.append((top, bottom))
-        return image[top:bottom]
-
+def test_in_place_it_is_the_same(noise, small, augment):
+    image = np.asarray(noise(50, 40))
     for seed in range(20):
         expected = augment(Image.fromarray(image), small, np.random.default_rng(seed))
         batch = np.zeros((3, 16, 16, 3), np.uint8)
@@ -101,10 +96,20 @@ def test_in_place_and_from_a_few_rows_it_is_the_same(noise, small, augment):
             batch[1] = small(Image.fromarray(image))
             augment.change(batch[1], np.random.default_rng(seed))
         else:
-            augment.into(batch[1], (50, 40), rows, small.interpolation, np.random.default_rng(seed))
+            augment.into(batch[1:2], [image], small.interpolation, [np.random.default_rng(seed)])
         np.testing.assert_array_equal(batch[1], expected)
         assert not batch[::2].any()
-    assert augment.scale is None or (len(asked) == 20 and min(bottom - top for top, bottom in asked) < 40)
+
+
+def test_images_of_a_batch_may_share_a_generator(noise, small):
+    images = [np.asarray(noise(side, 40)) for side in (50, 30, 44)]
+    shared, own = np.zeros((2, 3, 16, 16, 3), np.uint8)
+    augment = PRESETS["light"]
+    augment.into(shared, images, small.interpolation, [np.random.default_rng(1)] * 3)
+    rngs = [np.random.default_rng(seed) for seed in (1, 2, 3)]
+    augment.into(own, images, small.interpolation, rngs)
+    np.testing.assert_array_equal(own[2], augment(images[2], small, np.random.default_rng(3)))
+    assert (shared[1:] != own[1:]).any((1, 2, 3)).all()
 
 
 def test_the_changes_after_the_crop_leave_what_they_are_given(noise):
