@@ -16,6 +16,7 @@ from jaxtl.finetune.frozen_prefix import frozen_prefix
 from jaxtl.finetune.optimizer import Optimizer, bound_to, groups_in
 from jaxtl.jitted import jit
 from jaxtl.model import Model
+from jaxtl.models.convolution import on_cpu
 from jaxtl.models.graph import POOLED, Graph, Modes
 from jaxtl.recipe.training import BatchNormPolicy, Precision, Softmax
 from jaxtl.train.losses import PerImage, Task, make_task
@@ -199,15 +200,17 @@ def _parts(array: jax.Array, count: int) -> jax.Array:
 
 
 def _summed(body: Callable[[Tree, Any], tuple[Tree, Any]], carry: Tree, xs: Any) -> tuple[Tree, Any]:
-    """``lax.scan`` that adds the outputs up, so that they take the memory of one."""
+    """``lax.scan`` that adds the outputs up, so that they take the memory of one. On a CPU, where XLA's loops run
+    convolutions slowly, the steps follow each other without a loop."""
     shapes = jax.eval_shape(body, carry, jax.tree.map(lambda x: x[0], xs))[1]
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
     def step(loop: tuple[Tree, Any], x: Any) -> tuple[tuple[Tree, Any], None]:
+        loop, x = jax.lax.optimization_barrier((loop, x))  # a step begins when the last one's memory is free
         carry, found = body(loop[0], x)
         return (carry, jax.tree.map(jnp.add, loop[1], found)), None
 
-    return jax.lax.scan(step, (carry, zeros), xs)[0]
+    return jax.lax.scan(step, (carry, zeros), xs, unroll=on_cpu())[0]
 
 
 def _averaged(state: TrainState, params: Tree, stats: Tree, ema: float | None) -> Tree:

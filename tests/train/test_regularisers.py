@@ -141,6 +141,19 @@ def test_parts_of_a_batch_add_up_to_its_gradient() -> None:
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+def test_parts_of_a_batch_take_less_memory_than_the_batch() -> None:
+    images = batch(count=32)
+
+    def compiled(**options):
+        state, step = _step(batch_norm="frozen", **options)
+        return step.lower(state, images).compile()
+
+    whole, parts = compiled(), compiled(accumulate=4)
+    assert parts.memory_analysis().temp_size_in_bytes < 0.7 * whole.memory_analysis().temp_size_in_bytes
+    if jax.default_backend() == "cpu":
+        assert " while(" not in parts.as_text()  # convolutions in it would take twenty times as long
+
+
 def test_batch_norms_see_the_parts_one_after_the_other() -> None:
     state, step = _step(accumulate=2)
     before = bits(state.batch_stats)
