@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from typing import Any
 
 import jax
@@ -65,6 +65,7 @@ class _Jitted:
             with _as_traced():
                 return function(*args, **kwargs)
 
+        traced.__name__ = getattr(function.func if isinstance(function, partial) else function, "__name__", "traced")
         self._plain = plain
         self._own = jax.jit(traced, compiler_options=told, **options)
         self.lower, self.trace = self._own.lower, self._own.trace
