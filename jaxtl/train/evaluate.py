@@ -12,6 +12,7 @@ from jaxtl.compiled import keep_compiled
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
 from jaxtl.model import Model
+from jaxtl.models.convolution import on_cpu
 from jaxtl.recipe import MSE, AnyLoss, Sigmoid, Softmax
 from jaxtl.train.losses import make_task
 from jaxtl.train.metrics import further_metrics
@@ -56,10 +57,12 @@ def run_evaluation(
     eval_step: Callable[..., Any], state: Model | TrainState, batches: Iterable[Batch], loss: str = "softmax"
 ) -> dict[str, Any]:
     """The same with an evaluation step for a loss and masked batches at hand. Nothing is fetched before the last batch
-    is under way."""
-    found, labels = jax.device_get(
-        list(zip(*((eval_step(state, batch), (batch["label"], batch["mask"])) for batch in batches), strict=True))
-    )
+    is under way; but a CPU takes one after the other, because each takes memory of its own."""
+    under_way = []
+    for batch in batches:
+        metrics = eval_step(state, batch)
+        under_way.append((jax.block_until_ready(metrics) if on_cpu() else metrics, (batch["label"], batch["mask"])))
+    found, labels = jax.device_get(list(zip(*under_way, strict=True)))
     count = sum(int(metrics["count"]) for metrics in found)
     mean_loss = float(np.sum([float(metrics["loss"]) * int(metrics["count"]) for metrics in found]) / count)
     known = np.concatenate([label[mask] for label, mask in labels])
