@@ -45,18 +45,26 @@ def keep_compiled() -> Path | None:
 
 
 def compiled(lowered: Any) -> Any:
-    """Compiles what ``jax.jit(...).lower(...)`` returned, and hands the memory that compiling took back to the system.
-
-    glibc would keep it, up to a gigabyte for a deep network's training step; other C libraries see to it themselves.
+    """Compiles what ``jax.jit(...).lower(...)`` returned, and hands the memory that compiling took back to the system:
+    up to a gigabyte for a deep network's training step.
 
     >>> compiled(jax.jit(lambda x: x + 1).lower(1.0))(2.0).item()
     3.0
     """
     program = lowered.compile()
+    give_memory_back()
+    return program
+
+
+def give_memory_back() -> None:
+    """Hands memory that was freed back to the system. glibc would keep it, some for every thread there was; other C
+    libraries see to it themselves.
+
+    >>> give_memory_back()
+    """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if platform.system() == "Linux" else None
     if trim is not None:
         trim(0)
-    return program
 
 
 def compiled_folder() -> Path:
