@@ -24,7 +24,8 @@ ABOUT = (
     "that XLA compiled would reach if its arithmetic (floating-point operations that XLA counts) or its traffic "
     "(bytes its operations read and write, as if no cache kept any) were all, at the rates of a large matrix "
     "product and a large copy on this device in this run. They are counted with XLA's own form of every convolution, "
-    'since it counts the body of a loop once. "Of the limit" is jaxtl\'s rate over the lower of the two, '
+    "since it counts the body of a loop once; on a GPU the arithmetic is that of the traced products and "
+    'convolutions. "Of the limit" is jaxtl\'s rate over the lower of the two, '
     "and above 1 where caches save traffic."
 )
 RATE = 1e-4

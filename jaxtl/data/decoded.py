@@ -167,7 +167,7 @@ class Writer:
         except NotKept as error:
             say(f"the next run decodes its images again: {error}")
         finally:
-            del _coming[self._key]
+            _coming.pop(self._key, None)
 
 
 @contextlib.contextmanager

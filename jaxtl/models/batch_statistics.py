@@ -7,7 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxtl.models.convolution import on_cpu
+from jaxtl.backend import on_cpu
 
 
 def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 from jax import lax
 
+from jaxtl.backend import on_cpu, on_gpu
 from jaxtl.errors import InputError
 from jaxtl.jitted import xla_convolves_well
 from jaxtl.models import convolution_cpu, shifted_products, space_to_depth
@@ -92,16 +93,6 @@ def conv(
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
-
-
-def on_cpu() -> bool:
-    """Whether layers take their forms for a CPU."""
-    return jax.default_backend() == "cpu"
-
-
-def on_gpu() -> bool:
-    """Whether layers take their forms for a GPU."""
-    return jax.default_backend() == "gpu"
 
 
 def _pads(x: jax.Array, kernel: jax.Array, stride: int, padding: int | Pair | str, dilation: int) -> tuple[Pair, Pair]:

@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxtl.models.convolution import on_cpu, on_gpu
+from jaxtl.backend import from_ampere_on, on_cpu, on_gpu
 
 
 def attend(
@@ -63,13 +63,8 @@ def _by_cudnn(query: jax.Array, key: jax.Array, value: jax.Array, scale: float) 
 
 def _fit_cudnn(*arrays: jax.Array) -> bool:
     """Whether cuDNN's attention takes them: half precision, heads of up to 128 channels in eights, Ampere or newer."""
-    if any(
-        array.dtype not in (jnp.bfloat16, jnp.float16) or array.shape[-1] % 8 or array.shape[-1] > 128
-        for array in arrays
-    ):
-        return False
-    generation = str(getattr(jax.devices()[0], "compute_capability", "")).partition(".")[0]
-    return generation.isdecimal() and int(generation) >= 8
+    half = all(array.dtype in (jnp.bfloat16, jnp.float16) for array in arrays)
+    return half and all(array.shape[-1] % 8 == 0 and array.shape[-1] <= 128 for array in arrays) and from_ampere_on()
 
 
 def _scores(query: jax.Array, key: jax.Array) -> jax.Array:

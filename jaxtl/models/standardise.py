@@ -7,7 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxtl.models.convolution import on_cpu, on_gpu
+from jaxtl.backend import on_cpu, on_gpu
 
 
 def standardise(x: jax.Array, eps: float) -> jax.Array:

@@ -10,9 +10,10 @@ import numpy as np
 from flax import nnx
 from jax.experimental.layout import Layout, with_layout_constraint
 
+from jaxtl.backend import on_gpu
 from jaxtl.errors import InputError
 from jaxtl.models import init
-from jaxtl.models.convolution import Pair, on_gpu, pair
+from jaxtl.models.convolution import Pair, pair
 from jaxtl.models.layers import Activation, Conv, Dropout, Linear, param
 from jaxtl.models.softmax_attention import attend
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxtl.models.convolution import on_cpu, on_gpu
+from jaxtl.backend import on_cpu, on_gpu
 
 Pads = tuple[tuple[int, int], ...]
 

@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxtl.backend import on_cpu
 from jaxtl.compiled import keep_compiled
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
 from jaxtl.model import Model
-from jaxtl.models.convolution import on_cpu
 from jaxtl.recipe import MSE, AnyLoss, Sigmoid, Softmax
 from jaxtl.train.losses import make_task
 from jaxtl.train.metrics import further_metrics

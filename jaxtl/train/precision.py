@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 
+from jaxtl.backend import from_ampere_on
 from jaxtl.notices import say
 from jaxtl.recipe import Recipe
 from jaxtl.recipe.training import Precision
@@ -17,9 +18,7 @@ def computed_in(recipe: Recipe) -> Precision:
     """
     if recipe.precision != "auto":
         return recipe.precision
-    device = jax.devices()[0]
-    generation = str(getattr(device, "compute_capability", "")).partition(".")[0]
-    return "bf16" if device.platform == "tpu" or (generation.isdecimal() and int(generation) >= 8) else "f32"
+    return "bf16" if jax.devices()[0].platform == "tpu" or from_ampere_on() else "f32"
 
 
 def settled(recipe: Recipe) -> Recipe:

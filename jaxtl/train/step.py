@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxtl.backend import on_cpu
 from jaxtl.data.preprocess import normalise
 from jaxtl.errors import InputError, nearest
 from jaxtl.finetune.batch_norm import modes_of
@@ -16,7 +17,6 @@ from jaxtl.finetune.frozen_prefix import frozen_prefix
 from jaxtl.finetune.optimizer import Optimizer, bound_to, groups_in
 from jaxtl.jitted import jit
 from jaxtl.model import Model
-from jaxtl.models.convolution import on_cpu
 from jaxtl.models.graph import POOLED, Graph, Modes
 from jaxtl.recipe.training import BatchNormPolicy, Precision, Softmax
 from jaxtl.train.losses import PerImage, Task, make_task

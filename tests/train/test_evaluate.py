@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from small_models import small_model
 
 import jaxtl
 from jaxtl.errors import InputError
+from jaxtl.train.evaluate import run_evaluation
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +40,20 @@ def test_a_split_by_name(model, data) -> None:
     assert jaxtl.evaluate(model, data, batch_size=500, split="train")["count"] == len(data.train)
     with pytest.raises(InputError, match="split must be 'train' or 'val', not 'test'"):
         jaxtl.evaluate(model, data, split="test")
+
+
+def test_a_cpu_has_one_batch_under_way_at_a_time(monkeypatch) -> None:
+    """Each takes memory of its own."""
+    begun, done = [], []
+
+    def step(state, batch):
+        assert len(begun) == len(done)
+        begun.append(batch)
+        return {"count": jnp.array(1), "loss": jnp.array(0.5), "correct": jnp.array(1.0), "accuracy": jnp.array(1.0),
+                "answers": jnp.array([0])}  # fmt: skip
+
+    wait = jax.block_until_ready
+    monkeypatch.setattr(jax, "block_until_ready", lambda tree: done.append(wait(tree)) or tree)
+    batches = [{"label": np.array([0]), "mask": np.array([True])}] * 3
+    assert run_evaluation(step, None, batches)["count"] == 3
+    assert len(done) == 3
