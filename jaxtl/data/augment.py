@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from jaxtl.data import colour
-from jaxtl.data.bands import Picture, size_of
+from jaxtl.data.bands import Picture
 from jaxtl.data.blur import blur, radius_of
 from jaxtl.data.colour import CHANGES, RGB_ONLY, factor_range
-from jaxtl.data.crops import DRAWS, crop_box, crop_boxes, mirror, resized_crop
+from jaxtl.data.crops import DRAWS, ReadRows, crop_box, crop_boxes, mirror, resized_crops
 from jaxtl.data.geometry import Move, moved
 from jaxtl.data.modes import as_pixels
 from jaxtl.data.policies import LEVELS, POLICIES, changes_of, strength, toned
@@ -143,6 +143,11 @@ class Augment:
         return bool(self.rotate or self.shear or self.translate or self.zoom != (1.0, 1.0))
 
     @functools.cached_property
+    def _only_flips(self) -> bool:
+        """Whether nothing but a flip to the other side follows the crop."""
+        return bool(self.flip) and not dataclasses.replace(self, scale=None, flip=0.0).is_random
+
+    @functools.cached_property
     def jitter(self) -> dict[str, float]:
         """The changes of colour that are on, and how far each goes."""
         return {name: amount for name in CHANGES if (amount := getattr(self, name))}
@@ -169,7 +174,8 @@ class Augment:
             return self.after_crop(preprocess(image), rng)
         found = np.empty((*preprocess.size, preprocess.channels), np.uint8)
         whole = as_pixels(image, preprocess.channels)
-        self.into(found[None], [whole], preprocess.interpolation, [rng])
+        size = np.array([whole.shape[1::-1]])
+        self.into(found[None], size, lambda _, top, bottom: whole[top:bottom], preprocess.interpolation, [rng])
         return found
 
     def after_crop(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -181,7 +187,8 @@ class Augment:
     def into(
         self,
         out: np.ndarray,
-        images: Sequence[np.ndarray],
+        sizes: np.ndarray,
+        read: ReadRows,
         interpolation: str,
         rngs: Sequence[np.random.Generator],
     ) -> None:
@@ -189,15 +196,18 @@ class Augment:
 
         Args:
             out: uint8 (images, height, width, channels), contiguous.
-            images: uint8, with the same channels.
+            sizes: width and height of each image, (images, 2).
+            read: gives the images' rows, all with the same channels.
             interpolation: of the weights.
             rngs: what happens to an image is a function of its own; a generator may serve several, one after the other.
         """
         assert self.scale is not None
-        draws = np.stack([rng.random(DRAWS) for rng in rngs])
-        boxes = crop_boxes(np.array([size_of(image) for image in images]), self.scale, self.ratio, draws)
-        for found, image, box, rng in zip(out, images, boxes.tolist(), rngs, strict=True):
-            resized_crop(image, box, out.shape[1:3], interpolation, found)
+        boxes = crop_boxes(sizes, self.scale, self.ratio, _draws(rngs, DRAWS))
+        if self._only_flips:
+            resized_crops(read, boxes, interpolation, out, _draws(rngs, 1)[:, 0] < self.flip)
+            return
+        resized_crops(read, boxes, interpolation, out)
+        for found, rng in zip(out, rngs, strict=True):
             self.change(found, rng)
 
     def change(self, image: np.ndarray, rng: np.random.Generator) -> None:
@@ -261,6 +271,13 @@ class Augment:
         pixels = pixels.copy()
         pixels[top:bottom, left:right] = mean_colour(np, pixels)
         return pixels
+
+
+def _draws(rngs: Sequence[np.random.Generator], count: int) -> np.ndarray:
+    """So many numbers in [0, 1) from each, one generator after the other: (generators, count)."""
+    if all(rng is rngs[0] for rng in rngs):
+        return rngs[0].random((len(rngs), count))
+    return np.stack([rng.random(count) for rng in rngs])
 
 
 def mean_colour(xp: Any, pixels: Any) -> Any:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,10 +15,17 @@ from jaxtl.data.preprocess import INTERPOLATIONS
 TRIES = 10
 DRAWS = 2 + 2 * TRIES
 """Random numbers that a crop takes."""
-BARELY = 1.3
-"""Up to so many pixels in the place of one are resized without antialiasing."""
+BARELY = 1.15
+"""Up to so many pixels in the place of one the filter is the one asked for, without antialiasing."""
+MILDLY = 1.7
+"""Up to so many it is the bilinear one, which is nearer to an antialiased bicubic one than a bicubic one is."""
 _TOGETHER = 4  # channels that OpenCV takes at a time
 _BY_OPENCV = {"bilinear": "INTER_LINEAR", "bicubic": "INTER_CUBIC"}
+_PILLOW = -1  # no flag of OpenCV's
+
+
+ReadRows = Callable[[int, int, int], np.ndarray]
+"""From an image's number, and top and bottom, those rows of it: uint8 (rows, width, channels)."""
 
 
 def crop_boxes(
@@ -35,19 +45,19 @@ def crop_boxes(
     >>> crop_boxes([[100, 50]], (1.0, 1.0), (1.0, 1.0), np.full((1, DRAWS), 0.5))  # no square of the whole area fits
     array([[25,  0, 75, 50]])
     """
-    width, height = np.asarray(sizes, np.float64).T
+    sizes = np.asarray(sizes, np.float64)
     narrowest, widest = math.log(ratio[0]), math.log(ratio[1])
-    area = (scale[0] + draws[:, 2::2] * (scale[1] - scale[0])) * (width * height)[:, None]
-    aspect = np.exp(narrowest + draws[:, 3::2] * (widest - narrowest))
-    wide, high = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
-    fits = (wide > 0) & (wide <= width[:, None]) & (high > 0) & (high <= height[:, None])
-    first, each = fits.argmax(1), np.arange(len(fits))
-    found = fits[each, first]
-    wide = np.where(found, wide[each, first], np.clip(np.rint(height * ratio[1]), 1, width))
-    high = np.where(found, high[each, first], np.clip(np.rint(width / ratio[0]), 1, height))
-    left = np.where(found, np.floor(draws[:, 0] * (width - wide + 1)), (width - wide) // 2)
-    top = np.where(found, np.floor(draws[:, 1] * (height - high + 1)), (height - high) // 2)
-    return np.stack([left, top, left + wide, top + high], 1).astype(np.int64)
+    area = (scale[0] + draws[:, 2::2] * (scale[1] - scale[0])) * sizes.prod(1)[:, None]
+    side, wider = np.sqrt(area), np.exp((narrowest + draws[:, 3::2] * (widest - narrowest)) / 2)
+    tried = np.rint(np.stack([side * wider, side / wider], 2))
+    fits = ((tried > 0) & (tried <= sizes[:, None])).all(2)
+    each, first = np.arange(len(fits)), fits.argmax(1)
+    crop = tried[each, first]
+    corner = np.floor(draws[:, :2] * (sizes - crop + 1))
+    if len(none := np.flatnonzero(~fits[each, first])):
+        largest = np.clip(np.rint(sizes[none, ::-1] * (ratio[1], 1 / ratio[0])), 1, sizes[none])
+        crop[none], corner[none] = largest, (sizes[none] - largest) // 2
+    return np.concatenate([corner, corner + crop], 1).astype(np.int64)
 
 
 def crop_box(
@@ -71,10 +81,11 @@ def resized_crop(
 ) -> np.ndarray:
     """A part of an image at another size, uint8 (height, width, channels), in `out` where that is given.
 
-    Bilinear and bicubic are OpenCV's, several times faster than Pillow's: without antialiasing where the image is
-    enlarged or becomes smaller by `BARELY` at most, else the mean of the area that a pixel covers. All other filters,
-    and crops that shrink on one side while the other one grows, are Pillow's. Of photographs OpenCV's pixels are on
-    average at most 1 level of 255 away from Pillow's where they are enlarged, and at most 3 where they are reduced.
+    Bilinear and bicubic are OpenCV's, several times faster than Pillow's. Where the image is enlarged, or becomes
+    smaller by `BARELY` at most, they are without antialiasing; up to `MILDLY` both are bilinear; beyond, a pixel is the
+    mean of the area that it covers. All other filters, and crops that shrink by more on one side while the other one
+    grows, are Pillow's. Of photographs OpenCV's pixels are on average at most 1 level of 255 away from Pillow's where
+    they are enlarged, and at most 3 where they are reduced.
 
     Args:
         pixels: uint8 (height, width, channels).
@@ -87,29 +98,56 @@ def resized_crop(
     >>> resized_crop(stripes, (0, 0, 4, 1), (1, 2), "bicubic")[0, :, 0].tolist()
     [50, 50]
     """
-    left, top, right, bottom = box
-    height, width = size
-    crop = pixels[top:bottom, left:right]
     if out is None:
-        out = np.empty((height, width, pixels.shape[2]), np.uint8)
-    fewer = sorted(((bottom - top) / height, (right - left) / width))
-    filter_name = _BY_OPENCV.get(interpolation)
-    if filter_name is None or (fewer[1] > BARELY and fewer[0] < 1):
-        resample = INTERPOLATIONS[interpolation]
-        out[:] = to_array(each_band(crop, lambda band: band.resize((width, height), resample)))
-        return out
+        out = np.empty((*size, pixels.shape[2]), np.uint8)
+    resized_crops(lambda _, top, bottom: pixels[top:bottom], np.array([box]), interpolation, out[None])
+    return out
+
+
+def resized_crops(
+    read: ReadRows, boxes: np.ndarray, interpolation: str, out: np.ndarray, mirrored: np.ndarray | None = None
+) -> None:
+    """`resized_crop` of several images with the same channels.
+
+    Args:
+        read: gives their rows.
+        boxes: int64 (images, 4).
+        interpolation: one of `jaxtl.data.preprocess.INTERPOLATIONS`.
+        out: uint8 (images, height, width, channels), contiguous.
+        mirrored: which of them are mirrored besides, bool (images,).
+    """
     import cv2
 
-    how = cv2.INTER_AREA if fewer[1] > BARELY else getattr(cv2, filter_name)
-    if pixels.shape[2] <= _TOGETHER:
-        cv2.resize(crop, (width, height), dst=out, interpolation=how)
-        return out
-    for first in range(0, pixels.shape[2], _TOGETHER):
-        part = out[:, :, first : first + _TOGETHER]
-        part[:] = cv2.resize(crop[:, :, first : first + _TOGETHER], (width, height), interpolation=how).reshape(
-            part.shape
-        )
-    return out
+    (height, width), together = out.shape[1:3], out.shape[3] <= _TOGETHER
+    by_pillow = operator.methodcaller("resize", (width, height), INTERPOLATIONS[interpolation])
+    ways = _ways(boxes, out.shape[1:3], interpolation)
+    turns = itertools.repeat(False, len(boxes)) if mirrored is None else mirrored.tolist()
+    each = zip(out, boxes.tolist(), ways, turns, strict=True)
+    for number, (found, (left, top, right, bottom), way, turn) in enumerate(each):
+        crop = read(number, top, bottom)[:, left:right]
+        if way == _PILLOW:
+            found[:] = to_array(each_band(crop, by_pillow))
+        elif together:
+            cv2.resize(crop, (width, height), found, 0, 0, way)
+        else:
+            for first in range(0, crop.shape[2], _TOGETHER):
+                part = found[:, :, first : first + _TOGETHER]
+                resized = cv2.resize(crop[:, :, first : first + _TOGETHER], (width, height), interpolation=way)
+                part[:] = resized.reshape(part.shape)
+        if turn:
+            mirror(found)
+
+
+def _ways(boxes: np.ndarray, size: Sequence[int], interpolation: str) -> list[int]:
+    """How each crop is resized: by OpenCV with that flag, or by Pillow."""
+    import cv2
+
+    if interpolation not in _BY_OPENCV:
+        return [_PILLOW] * len(boxes)
+    fewer = (boxes[:, 3:1:-1] - boxes[:, 1::-1]) / size
+    most, flags = fewer.max(1), (getattr(cv2, _BY_OPENCV[interpolation]), cv2.INTER_LINEAR, cv2.INTER_AREA)
+    ways = np.take(flags, np.searchsorted((BARELY, MILDLY), most))
+    return np.where((most > MILDLY) & (fewer.min(1) < 1), _PILLOW, ways).tolist()
 
 
 def mirror(pixels: np.ndarray) -> None:

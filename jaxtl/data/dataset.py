@@ -429,8 +429,10 @@ class Data:
         source, places = self._split(split), self._places.get(split)
         on_disk = split == "train" and self._evaluates_as_it_trains() and self._kept.on_disk
         pixels = self._kept.__getitem__ if on_disk else self._prepared[split]
-        images = [pixels(place) for place in (indices if places is None else places[indices]).tolist()]
-        return {"image": np.stack(images), "label": source.labels[indices]}
+        images = np.empty((len(indices), *self.preprocess.size, self.preprocess.channels), np.uint8)
+        for image, place in zip(images, (indices if places is None else places[indices]).tolist(), strict=True):
+            image[:] = pixels(place)
+        return {"image": images, "label": source.labels[indices]}
 
     def _kept_where(self) -> list[str]:
         """For people, once it was chosen, and where it is not the host's memory."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
-import mmap
 import os
 import threading
 import weakref
@@ -16,23 +14,22 @@ from typing import IO, Any
 import numpy as np
 
 from jaxtl import cache
+from jaxtl.data.crops import ReadRows
 from jaxtl.errors import InputError
 from jaxtl.notices import say
 
 KIND = "decoded"
-RESIDENT = 32 * 2**20  # bytes of images after which the mapped pages are let go
 
-
+_own = threading.local()
 _coming: dict[str, threading.Thread] = {}
 """By key, what makes an entry that nobody waited for."""
 
 
 class DecodedImages:
-    """Images that a `Writer` wrote: ``images[i]`` is uint8 (height, width, channels), read only, and read from the disk
-    where it is looked at.
+    """Images that a `Writer` wrote: ``images[i]`` is uint8 (height, width, channels), read from the disk.
 
-    The file is mapped. Pages that were looked at count as the process's own memory, and are let go now and then; the
-    system still has them. Threads may share it. ``i in images`` tells whether an image was written.
+    Nothing is kept in memory; the system has what was read lately. Threads may share it. ``i in images`` tells whether
+    an image was written.
 
     Args:
         about: what ``about.json`` says.
@@ -46,12 +43,10 @@ class DecodedImages:
     def __init__(self, about: Mapping[str, Any], places: np.ndarray, file: Path) -> None:
         self.about = about
         self._places = places
-        size = file.stat().st_size
-        if size != about["bytes"]:
+        if file.stat().st_size != about["bytes"]:
             raise ValueError(f"{file} is not whole")
-        with file.open("rb") as opened:
-            self._pixels = mmap.mmap(opened.fileno(), size, access=mmap.ACCESS_READ) if size else b""
-        self._looked_at = 0
+        self._file = os.open(file, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -60,12 +55,38 @@ class DecodedImages:
         return bool(self._places[index, 1])
 
     def __getitem__(self, index: int) -> np.ndarray:
-        start, *shape = self._places[index].tolist()
-        self._looked_at += math.prod(shape)
-        if self._looked_at > RESIDENT and isinstance(self._pixels, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            self._looked_at = 0
-            self._pixels.madvise(mmap.MADV_DONTNEED)
-        return np.ndarray(shape, np.uint8, self._pixels, start)
+        read, height = self.rows(np.array([index])), int(self._places[index, 1])
+        return read(0, 0, height).copy()
+
+    def shapes(self, indices: np.ndarray) -> np.ndarray:
+        """Height, width and channels of some images, int64 (images, 3); zeros where none was written."""
+        return self._places[indices, 1:]
+
+    def rows(self, indices: np.ndarray) -> ReadRows:
+        """Reads rows of some images, for the thread that asks: an array holds until the thread reads the next one."""
+        places = self._places[indices]
+        memory, places = _own_memory(int(places[:, 1:].prod(1).max(initial=0))), places.tolist()
+
+        def read(number: int, top: int, bottom: int) -> np.ndarray:
+            start, _, width, channels = places[number]
+            start += top * width * channels
+            pixels = memory[: (bottom - top) * width * channels]
+            done = os.preadv(self._file, (pixels.data,), start)
+            while done < pixels.size:
+                if not (more := os.preadv(self._file, (pixels[done:].data,), start + done)):
+                    raise OSError(f"{KIND} images end before byte {start + done}")
+                done += more
+            return pixels.reshape(-1, width, channels)
+
+        return read
+
+
+def _own_memory(size: int) -> np.ndarray:
+    """At least so many bytes, the same ones for all that a thread reads: new memory costs more than what is read."""
+    memory = getattr(_own, "memory", None)
+    if memory is None or len(memory) < size:
+        memory = _own.memory = np.empty(size, np.uint8)
+    return memory
 
 
 def read(key: str) -> DecodedImages | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxtl import cache
 from jaxtl.data import sources
+from jaxtl.data.crops import ReadRows
 from jaxtl.data.decoded import KIND, DecodedImages, Writer, read
 from jaxtl.data.in_order import in_order
 from jaxtl.data.memory import Memory
@@ -157,6 +158,15 @@ class KeptImages:
         if self._disk is not None and index in self._disk:
             return self._disk[index]
         return self._memory(index)
+
+    def several(self, indices: np.ndarray) -> tuple[np.ndarray, ReadRows]:
+        """Width and height of some images, int64 (images, 2), and what reads their rows: each array is good until this
+        thread reads the next one."""
+        if self._disk is not None and (shapes := self._disk.shapes(indices)).all():
+            return shapes[:, 1::-1], self._disk.rows(indices)
+        images = [self[index] for index in indices.tolist()]
+        sizes = np.array([image.shape[1::-1] for image in images], np.int64)
+        return sizes, lambda number, top, bottom: images[number][top:bottom]
 
     def decoded(self, index: int) -> np.ndarray:
         """The image as it is kept on the device or on disk, decoded now."""

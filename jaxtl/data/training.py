@@ -14,10 +14,13 @@ from jaxtl.data.keeping import KeptImages
 from jaxtl.data.on_device import DeviceImages, prefetched
 from jaxtl.data.pipeline import Batch, check_seed, ordered_batches, shuffled_batches, view_rng
 from jaxtl.data.preprocess import Preprocess
+from jaxtl.data.reused import Reused
 from jaxtl.data.sources import Source
 from jaxtl.data.storage import kept_size
 from jaxtl.errors import InputError
 from jaxtl.notices import say
+
+_SPARE = 4  # batches that wait, or are being trained on, besides those in the making
 
 
 class TrainingImages:
@@ -55,6 +58,7 @@ class TrainingImages:
         self._preprocess = preprocess
         self._threads = threads
         self._balance = balance
+        self._memory = Reused(threads + _SPARE)
         self._on_device: DeviceImages | None = None
         self._ready = False
         self._lock = threading.Lock()
@@ -93,13 +97,13 @@ class TrainingImages:
         return _sent(ordered_batches(load, len(self._source), batch_size, threads=self._threads))
 
     def _batch(self, indices: np.ndarray, rngs: Sequence[np.random.Generator]) -> Batch:
-        images = np.empty((len(indices), *self._preprocess.size, self._preprocess.channels), np.uint8)
-        kept = [self._kept[place] for place in self._places[indices].tolist()]
+        images = self._memory.empty((len(indices), *self._preprocess.size, self._preprocess.channels))
+        sizes, read = self._kept.several(self._places[indices])
         if self._kept.at_least is not None:
-            self._augment.into(images, kept, self._preprocess.interpolation, rngs)
+            self._augment.into(images, sizes, read, self._preprocess.interpolation, rngs)
         else:
-            for image, pixels, rng in zip(images, kept, rngs, strict=True):
-                image[:] = pixels
+            for number, (image, rng) in enumerate(zip(images, rngs, strict=True)):
+                image[:] = read(number, 0, image.shape[0])
                 self._augment.change(image, rng)
         return {"image": images, "label": self._source.labels[indices]}
 

@@ -86,6 +86,11 @@ EVERYTHING = Augment(
 )
 
 
+def reading(images):
+    sizes = np.array([image.shape[1::-1] for image in images])
+    return sizes, lambda number, top, bottom: images[number][top:bottom]
+
+
 @pytest.mark.parametrize("augment", [*PRESETS.values(), EVERYTHING], ids=[*PRESETS, "everything"])
 def test_in_place_it_is_the_same(noise, small, augment):
     image = np.asarray(noise(50, 40))
@@ -96,7 +101,7 @@ def test_in_place_it_is_the_same(noise, small, augment):
             batch[1] = small(Image.fromarray(image))
             augment.change(batch[1], np.random.default_rng(seed))
         else:
-            augment.into(batch[1:2], [image], small.interpolation, [np.random.default_rng(seed)])
+            augment.into(batch[1:2], *reading([image]), small.interpolation, [np.random.default_rng(seed)])
         np.testing.assert_array_equal(batch[1], expected)
         assert not batch[::2].any()
 
@@ -105,9 +110,9 @@ def test_images_of_a_batch_may_share_a_generator(noise, small):
     images = [np.asarray(noise(side, 40)) for side in (50, 30, 44)]
     shared, own = np.zeros((2, 3, 16, 16, 3), np.uint8)
     augment = PRESETS["light"]
-    augment.into(shared, images, small.interpolation, [np.random.default_rng(1)] * 3)
+    augment.into(shared, *reading(images), small.interpolation, [np.random.default_rng(1)] * 3)
     rngs = [np.random.default_rng(seed) for seed in (1, 2, 3)]
-    augment.into(own, images, small.interpolation, rngs)
+    augment.into(own, *reading(images), small.interpolation, rngs)
     np.testing.assert_array_equal(own[2], augment(images[2], small, np.random.default_rng(3)))
     assert (shared[1:] != own[1:]).any((1, 2, 3)).all()
 

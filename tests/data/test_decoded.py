@@ -34,7 +34,6 @@ def test_images_come_back(cache):
         for index in range(150):
             expected = picture(index)
             np.testing.assert_array_equal(images[index], expected)
-    assert not images[0].flags.writeable
     about = json.loads((cache / "decoded/key/about.json").read_text())
     assert (about["what"], about["images"], about["bytes"]) == (
         "noise",
@@ -69,12 +68,23 @@ def test_what_is_not_finished_leaves_nothing(cache):
     assert decoded.read("key") is None
 
 
-def test_pages_that_were_looked_at_are_let_go_and_read_again(monkeypatch):
-    monkeypatch.setattr(decoded, "RESIDENT", 1000)
+def test_rows_are_read_alone_and_by_many_threads_at_once():
     images = write("key", 150, picture)
-    kept = [images[index] for index in range(150)]
-    for index in range(150):
-        np.testing.assert_array_equal(kept[index], picture(index))
+
+    def same(index):
+        top, bottom = sorted(np.random.default_rng(index).integers(0, 6, 2).tolist())
+        rows = images.rows(np.array([index - 1, index]))(1, top, bottom)
+        return bool((rows == picture(index)[top:bottom]).all())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(same, list(range(150)) * 10))
+
+
+def test_a_file_that_became_shorter_is_an_error(cache):
+    images = write("key", 9, picture)
+    os.truncate(cache / "decoded/key/pixels.bin", 100)
+    with pytest.raises(OSError, match="decoded images end before byte 100"):
+        images[1]
 
 
 def test_an_entry_that_is_not_waited_for_is_there_when_the_process_ends(cache, capsys, monkeypatch):
