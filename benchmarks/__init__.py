@@ -25,6 +25,6 @@ cached in memory where jaxtl caches them; on a GPU bfloat16 autocast and ``torch
 threads wait for each other at every operation and one that is interrupted holds up the rest. Where that cannot be had,
 one core is fairer: ``taskset -c 0 python -m benchmarks.run``.
 
-**Memory** is the most that a side's own process held at any time (``getrusage``), interpreter and libraries included;
-PyTorch's loader workers are further processes and come on top.
+**Memory** is the most that a side's process and the workers that it started held at any time, interpreter and libraries
+included, what they share counted once (``benchmarks.host_memory``).
 """

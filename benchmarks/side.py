@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import resource
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from benchmarks.host_memory import HostMemory
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,10 @@ class Side:
     more: dict[str, Any] = field(default_factory=dict)
 
 
-def memory() -> dict[str, float | None]:
-    """The most bytes that this process held so far on the host, and the framework on its device where that counts."""
-    return {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "device": _device_bytes()}
+def memory(host: HostMemory) -> dict[str, float | None]:
+    """The most bytes that this process and its workers held so far on the host, and the framework on its device where
+    that counts."""
+    return {"host": host.most(), "device": _device_bytes()}
 
 
 def _device_bytes() -> float | None:
@@ -53,6 +55,7 @@ def _device_bytes() -> float | None:
 
 
 def main(module: str, side: str, case: str) -> None:
+    host = HostMemory()
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
 
@@ -63,7 +66,7 @@ def main(module: str, side: str, case: str) -> None:
     say({name: value for name, value in vars(built).items() if name != "answer"})
     for line in sys.stdin:
         question = json.loads(line)
-        say(memory() if question == "memory" else built.answer(question))
+        say(memory(host) if question == "memory" else built.answer(question))
 
 
 if __name__ == "__main__":
