@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from itertools import pairwise
@@ -51,14 +52,17 @@ def make_schedule(schedule: AnySchedule, peak: float, steps: int, steps_per_epoc
     return lambda step: after(step) * jnp.minimum((jnp.asarray(step, jnp.float32) + 1) / warmup, 1)
 
 
+@functools.lru_cache(maxsize=256)  # a run asks in every epoch, and XLA takes a tenth of a second to compile it
 def rate_table(schedule: AnySchedule, peak: float, steps: int, steps_per_epoch: int) -> np.ndarray:
-    """The rates of all steps, float32 (steps,): ``make_schedule`` in one call.
+    """The rates of all steps, float32 (steps,), not to be written to: ``make_schedule`` in one call.
 
     >>> rate_table(Linear(warmup_epochs=0, final=0.5), peak=1.0, steps=3, steps_per_epoch=1).tolist()
     [1.0, 0.75, 0.5]
     """
     rate = jax.jit(make_schedule(schedule, peak, steps, steps_per_epoch))
-    return np.asarray(rate(jnp.arange(steps)), np.float32)
+    table = np.array(rate(jnp.arange(steps)), np.float32)
+    table.flags.writeable = False
+    return table
 
 
 def plateau_factor(schedule: Plateau, scores: Iterable[float]) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxtl.backend import on_cpu
 from jaxtl.compiled import give_memory_back
 from jaxtl.data.dataset import Data
 from jaxtl.finetune.from_recipe import make_groups
@@ -195,7 +196,8 @@ class Loop:
             self._data.eval_batches(self._recipe.eval_batch_size) if self._inputs is None else self._inputs.validation()
         )
         found = run_evaluation(self._eval_step(after), self.state, batches, self._recipe.loss.name)
-        give_memory_back()
+        if on_cpu():
+            give_memory_back()
         return {f"val_{name}": value for name, value in found.items() if name not in ("correct", "count")}
 
     def _eval_step(self, after: str | None) -> Any:
