@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from jaxtl.models import window_reduction
 from jaxtl.models.pooling import MaxPool
+
+
+@pytest.fixture(params=["as on a CPU", "as on a GPU"], autouse=True)
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window_reduction, "on_gpu", lambda: request.param == "as on a GPU")
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -35,3 +41,10 @@ def test_gradient(window: tuple[int, int, int], ceil_mode: bool, size: tuple[int
         torch.tensor(weights.transpose(0, 3, 1, 2))
     )
     np.testing.assert_allclose(pull(weights)[0], theirs.grad.permute(0, 2, 3, 1), atol=1e-6)
+
+
+def test_undefined_numbers_stay() -> None:
+    x = np.zeros((1, 4, 4, 1), np.float32)
+    x[0, 1, 1] = np.nan
+    y, _ = jax.vjp(MaxPool(2, 2), x)
+    np.testing.assert_array_equal(y[0, :, :, 0], [[np.nan, 0], [0, 0]])
