@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from jaxtl.models import window_reduction
+from jaxtl.models import max_pool_gpu, max_pool_gradient, window_reduction
 from jaxtl.models.pooling import MaxPool
 
 
@@ -48,3 +48,30 @@ def test_undefined_numbers_stay() -> None:
     x[0, 1, 1] = np.nan
     y, _ = jax.vjp(MaxPool(2, 2), x)
     np.testing.assert_array_equal(y[0, :, :, 0], [[np.nan, 0], [0, 0]])
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 16), (1, 5, 24, 64)])
+def test_the_kernel_for_gradients_does_what_the_loop_does(shape: tuple[int, ...]) -> None:
+    x = np.round(np.random.default_rng(0).standard_normal((shape[0], 2 * shape[1], 2 * shape[2], shape[3]), np.float32))
+    pooling = 3, 2, ((1, 1), (1, 1)), x.shape[1:3]
+    y, place = max_pool_gpu._forward(x, *pooling)
+    gradient = np.random.default_rng(1).standard_normal(y.shape, np.float32)
+    (expected,) = max_pool_gpu._backward(*pooling, place, gradient)
+    found = max_pool_gradient.spread(place, gradient, interpret=True)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "pooling"),
+    [
+        ((2, 8, 8, 16), (3, 2, ((0, 0), (0, 0)), (17, 17))),
+        ((2, 8, 8, 16), (2, 2, ((0, 0), (0, 0)), (16, 16))),
+        ((2, 8, 8, 16), (3, 2, ((1, 1), (1, 1)), (15, 16))),
+        ((2, 8, 7, 16), (3, 2, ((1, 1), (1, 1)), (16, 14))),
+        ((2, 8, 8, 24), (3, 2, ((1, 1), (1, 1)), (16, 16))),
+    ],
+)
+def test_the_kernel_is_for_one_pooling(shape: tuple[int, ...], pooling: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(max_pool_gradient, "from_ampere_on", lambda: True)
+    assert max_pool_gradient.fits((2, 8, 8, 16), 3, 2, ((1, 1), (1, 1)), (16, 16))
+    assert not max_pool_gradient.fits(shape, *pooling)
