@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -14,9 +15,9 @@ def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and biased variance of each channel (the last axis), at least in float32, whatever the mean.
 
     On GPUs and TPUs ``x`` is read once: ``mean = c + E[x - c]`` and ``var = E[(x - c)^2] - E[x - c]^2``, where ``c`` is
-    the first image's mean (Chan, Golub and LeVeque, Algorithms for computing the sample variance, 1983: shifted data).
-    Of a batch of B images ``E[x - c]^2`` is at most ``(B - 1) var``, so that the difference keeps its digits. A CPU
-    makes two passes, each one sum that the compiler vectorises, which takes half the time there of two sums at once.
+    the middle pixel of the first image (Chan, Golub and LeVeque, Algorithms for computing the sample variance, 1983:
+    shifted data). The difference loses the digits of ``1 + (mean - c)^2 / var``: few, since ``c`` is one of the values.
+    A CPU makes two passes, each one sum that the compiler vectorises, which takes half the time there of two at once.
 
     >>> [value.tolist() for value in moments(jnp.array([[1.0, 5.0], [3.0, 5.0]]))]
     [[2.0, 5.0], [1.0, 0.0]]
@@ -32,10 +33,25 @@ def _in_two_passes(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.
 
 
 def _in_one_pass(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    near = jax.lax.stop_gradient(x[:1].mean(axes))
-    beside = x - near
-    mean = beside.mean(axes)
-    return near + mean, jnp.maximum(jnp.square(beside).mean(axes) - jnp.square(mean), 0)
+    middle = tuple(length // 2 for length in x.shape[1:-1])
+    near = jax.lax.stop_gradient(x[0, *middle])
+    beside, count = x - near, x.size // x.shape[-1]
+    first, second = two_sums(beside, jnp.square(beside))
+    mean = first / count
+    return near + mean, jnp.maximum(second / count - jnp.square(mean), 0)
+
+
+def two_sums(one: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The sums over all axes but the last of two arrays of one shape.
+
+    >>> [total.tolist() for total in two_sums(jnp.ones((2, 3)), jnp.zeros((2, 3)))]
+    [[2.0, 2.0, 2.0], [0.0, 0.0, 0.0]]
+    """
+    axes = tuple(range(one.ndim - 1))
+    if on_cpu():
+        return one.sum(axes), other.sum(axes)
+    zero = jnp.zeros((), one.dtype)
+    return jax.lax.reduce((one, other), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), axes)
 
 
 def normalise(
@@ -67,14 +83,22 @@ def _forward(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float):
 
 
 def _backward(eps: float, kept, gradients):
+    gradient = gradients[0].astype(kept[3].dtype)
+    return backward(kept, lambda: gradient)
+
+
+def backward(kept, gradient: Callable[[], jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The gradients of ``x``, ``scale`` and ``bias``, which are in ``kept`` with the mean of ``x`` and the inverse of
+    its standard deviation. ``gradient()`` is that of what was normalised, as wide as these; it is called for each use.
+    """
     x, scale, bias, mean, inverse = kept
-    gradient = gradients[0].astype(mean.dtype)
-    axes, count = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
     # No term is made of x alone: XLA would compute x - mean in the forward pass and keep all of it until here.
-    for_bias = gradient.sum(axes)
-    for_scale = ((gradient * x).sum(axes) - mean * for_bias) * inverse
-    factor, slope = scale * inverse, scale * inverse * inverse * for_scale / count
-    for_x = factor * gradient - slope * x + (slope * mean - factor * for_bias / count)
+    first = gradient()
+    for_bias, with_x = two_sums(first, first * x)
+    for_scale = (with_x - mean * for_bias) * inverse
+    factor, slope = scale * inverse, scale * inverse * inverse * for_scale / (x.size // x.shape[-1])
+    constant = slope * mean - factor * for_bias / (x.size // x.shape[-1])
+    for_x = factor * gradient() - slope * x + constant
     return for_x.astype(x.dtype), for_scale.astype(scale.dtype), for_bias.astype(bias.dtype)
 
 

@@ -9,6 +9,7 @@ from jaxtl.backend import on_cpu, on_gpu
 from jaxtl.errors import InputError
 from jaxtl.jitted import xla_convolves_well
 from jaxtl.models import convolution_cpu, shifted_products, space_to_depth
+from jaxtl.models.pointwise import pointwise
 
 Pair = tuple[int, int]
 
@@ -53,8 +54,8 @@ def conv(
     and a depthwise one a sum of shifted products: 16 to 50 times faster forward, 4 to 30 times backward. Others are
     XLA's own, which is fast in what `jaxtl.jitted` compiles. Elsewhere the kernel's gradient on large maps has a form
     of its own, 1.3 to 4 times faster. `jax.grad` works through all of them, `jax.jvp` (forward-mode differentiation) on
-    GPUs and TPUs only. On a GPU a stem of stride 2 sees blocks of 2x2 pixels, and a depthwise convolution is a sum of
-    shifted products too.
+    TPUs only. On a GPU a stem of stride 2 sees blocks of 2x2 pixels, a depthwise convolution is a sum of shifted
+    products too, and a 1x1 convolution through which gradients flow is a matrix product.
 
     Raises:
         InputError: when ``x`` has not the channels that the kernel takes.
@@ -69,8 +70,9 @@ def conv(
             "images are (batch, height, width, channels)"
         )
     pads = _pads(x, kernel, stride, padding, dilation)
+    is_pointwise = kernel.shape[:2] == (1, 1) and pads == ((0, 0), (0, 0)) and groups == 1
     if on_cpu():
-        if kernel.shape[:2] == (1, 1) and pads == ((0, 0), (0, 0)) and groups == 1:
+        if is_pointwise:
             pixels = x[:, ::stride, ::stride]
             return (pixels.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*pixels.shape[:3], -1)
         if kernel.shape[2] == 1 and kernel.shape[3] == groups > 1:
@@ -80,6 +82,8 @@ def conv(
         if groups == 1 and _places(x, kernel, stride, pads, dilation) >= LARGE:
             return convolution_cpu.dense(x, kernel, stride, pads, dilation)
     if on_gpu():
+        if is_pointwise and stride == 1:  # XLA's fusion of a strided slice into a product ends the process
+            return pointwise(x, kernel)
         if stride == 2 and dilation == groups == 1 and x.shape[-1] <= FEW and min(kernel.shape[:2]) > 1:
             return space_to_depth.strided_conv(x, kernel, stride, pads)
         if kernel.shape[2] == 1 and kernel.shape[3] == groups > 1 and kernel.shape[0] * kernel.shape[1] <= TAPS:

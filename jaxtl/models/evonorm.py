@@ -13,6 +13,7 @@ from flax import nnx
 
 from jaxtl.models import init
 from jaxtl.models.layers import Activation, BatchNorm, GroupNorm, Init, param
+from jaxtl.models.norm_act import rectifies
 
 
 class BatchNormAct(BatchNorm):
@@ -31,6 +32,8 @@ class BatchNormAct(BatchNorm):
         self.act = Activation(act) if act else None
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        if self.act is not None and rectifies(self, self.act):
+            return self.rectified(x)
         x = super().__call__(x)
         return x if self.act is None else self.act(x)
 

@@ -21,6 +21,7 @@ from jaxtl.errors import InputError, nearest
 from jaxtl.models import batch_statistics, init
 from jaxtl.models.convolution import Pair, conv, pair
 from jaxtl.models.gelu import gelu
+from jaxtl.models.rectified import normalise_and_rectify
 from jaxtl.models.standardise import standardise
 
 Init = Callable[..., object]
@@ -187,6 +188,12 @@ class BatchNorm(nnx.Module):
         self._store(x, *moments)
         return y
 
+    def rectified(self, x: jax.Array, shortcut: jax.Array | None = None) -> jax.Array:
+        """``relu(self(x) + shortcut)`` by the batch's statistics."""
+        y, moments = normalise_and_rectify(x, self.scale[...], self.bias[...], self.eps, shortcut)
+        self._store(x, *moments)
+        return y
+
     def _store(self, x: jax.Array, mean: jax.Array, var: jax.Array) -> None:
         """What the modes say of the batch's mean and biased variance."""
         count = x.size // x.shape[-1]
@@ -274,11 +281,16 @@ class _Drop(nnx.Module):
         if deterministic is not None:
             self.deterministic = deterministic
 
+    @property
+    def drops(self) -> bool:
+        """Whether it changes anything."""
+        return not self.deterministic and self.rate > 0
+
     def mask_shape(self, x: jax.Array) -> tuple[int, ...]:
         raise NotImplementedError
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        if self.deterministic or self.rate == 0:
+        if not self.drops:
             return x
         if rngs is None:
             raise InputError(

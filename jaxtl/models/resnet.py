@@ -20,6 +20,7 @@ from jaxtl.models.attention import EfficientChannelAttention, SqueezeExcite
 from jaxtl.models.head import make_head
 from jaxtl.models.layers import Activation, BatchNorm, Conv, Dropout, DropPath, GroupNorm, Identity, Stack
 from jaxtl.models.network import Network, stages_until
+from jaxtl.models.norm_act import norm_act
 from jaxtl.models.pooling import AvgPool, BlurPool, MaxPool, SamePool2x2
 
 _NORMS: dict[str, Callable[..., nnx.Module]] = {"batchnorm": BatchNorm, "groupnorm": GroupNorm}
@@ -62,14 +63,18 @@ class _Block(nnx.Module):
         self.downsample = downsample
         self.drop_path = DropPath(drop_path)
 
-    def branch(self, x: jax.Array) -> jax.Array:
+    def branch(self, x: jax.Array) -> tuple[jax.Array, nnx.Module]:
+        """Its output before the last normalisation, and that."""
         raise NotImplementedError
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        y = self.branch(x)
+        y, norm = self.branch(x)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        if self.se is None and not self.drop_path.drops:
+            return norm_act(norm, self.act, y, shortcut)
+        y = norm(y)
         if self.se is not None:
             y = self.se(y)
-        shortcut = x if self.downsample is None else self.downsample(x)
         return self.act(self.drop_path(y, rngs) + shortcut)
 
 
@@ -101,11 +106,11 @@ class BasicBlock(_Block):
         self.conv2 = _conv3x3(width, planes, dilation=dilation)
         self.bn2 = options.norm(planes, scale_init=init.zeros)
 
-    def branch(self, x: jax.Array) -> jax.Array:
-        x = self.act(self.bn1(self.conv1(x)))
+    def branch(self, x: jax.Array) -> tuple[jax.Array, nnx.Module]:
+        x = norm_act(self.bn1, self.act, self.conv1(x))
         if self.aa is not None:
             x = self.aa(x)
-        return self.bn2(self.conv2(x))
+        return self.conv2(x), self.bn2
 
 
 class Bottleneck(_Block):
@@ -138,12 +143,12 @@ class Bottleneck(_Block):
         self.conv3 = Conv(width, out_channels, 1, bias=False)
         self.bn3 = options.norm(out_channels, scale_init=init.zeros)
 
-    def branch(self, x: jax.Array) -> jax.Array:
-        x = self.act(self.bn1(self.conv1(x)))
-        x = self.act(self.bn2(self.conv2(x)))
+    def branch(self, x: jax.Array) -> tuple[jax.Array, nnx.Module]:
+        x = norm_act(self.bn1, self.act, self.conv1(x))
+        x = norm_act(self.bn2, self.act, self.conv2(x))
         if self.aa is not None:
             x = self.aa(x)
-        return self.bn3(self.conv3(x))
+        return self.conv3(x), self.bn3
 
 
 _BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
@@ -303,7 +308,7 @@ class ResNet(Network):
 
     def run_stage(self, name: str, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         if name == "stem":
-            return self.maxpool(self.act1(self.bn1(self.conv1(x))))
+            return self.maxpool(norm_act(self.bn1, self.act1, self.conv1(x)))
         if name == "fc":
             return self.classify(self.pool(x), rngs)
         return getattr(self, name)(x, rngs)

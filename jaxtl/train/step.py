@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtl.backend import on_cpu
+from jaxtl.backend import on_cpu, on_gpu
 from jaxtl.data.preprocess import normalise
 from jaxtl.errors import InputError, nearest
 from jaxtl.finetune.batch_norm import modes_of
@@ -19,6 +19,7 @@ from jaxtl.jitted import jit
 from jaxtl.model import Model
 from jaxtl.models.graph import POOLED, Graph, Modes
 from jaxtl.recipe.training import BatchNormPolicy, Precision, Softmax
+from jaxtl.train.gradients import all_finite, as_stored
 from jaxtl.train.losses import PerImage, Task, make_task
 from jaxtl.train.mixing import mix
 from jaxtl.train.state import TrainState
@@ -143,10 +144,11 @@ def train_step_function(
 
             stats, found = _summed(one, state.batch_stats, (jnp.arange(accumulate) + 2, parts))
             gradients, value, score = jax.tree.map(lambda total: total / accumulate, found)
+        gradients = as_stored(gradients) if on_gpu() else gradients
         given = {} if rates is None else {"rates": rates}
         updates, opt_state = bound.update(gradients, state.opt_state, state.params, **given)
         params = optax.apply_updates(state.params, updates)
-        finite = jnp.all(jnp.array([jnp.isfinite(value), *(jnp.isfinite(g).all() for g in jax.tree.leaves(gradients))]))
+        finite = all_finite((value, gradients))
         moved = (params, stats, opt_state, _averaged(state, params, stats, ema))
         kept = (state.params, state.batch_stats, state.opt_state, state.average)
         params, stats, opt_state, average = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, kept)

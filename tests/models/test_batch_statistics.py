@@ -15,7 +15,8 @@ EPS = 1e-5
 
 
 def _derived(x, scale, bias):
-    mean, var = moments(x)
+    mean = x.mean(range(x.ndim - 1))
+    var = jnp.square(x - mean).mean(range(x.ndim - 1))
     return (x - mean) * (scale * jax.lax.rsqrt(var + EPS)) + bias
 
 
@@ -26,18 +27,26 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return request.param
 
 
+def _middle(shape: tuple[int, ...]) -> int:
+    """The number of the first image's middle pixel, which the one pass subtracts."""
+    return int(np.ravel_multi_index([0, *(length // 2 for length in shape[1:-1])], shape[:-1]))
+
+
 _HARD = {
     "large mean": lambda x: x + 1000,
     "constant": lambda x: np.full_like(x, 3.7),
     "constant and large": lambda x: np.full_like(x, 1234.567),
     "one odd pixel": lambda x: np.where(np.arange(x.size).reshape(x.shape) < x.shape[-1], 1e4, x),
+    "odd pixel in the middle": lambda x: (
+        x + 1e4 * (np.arange(x.size // x.shape[-1]) == _middle(x.shape)).reshape(*x.shape[:-1], 1)
+    ),
     "odd first image": lambda x: x + 1e4 * (np.arange(len(x)) == 0).reshape(-1, *[1] * (x.ndim - 1)),
     "small beside its mean": lambda x: 1 + x / 1000,
 }
 
 
 @pytest.mark.parametrize("hard", _HARD)
-@pytest.mark.parametrize("shape", [(32, 9, 11, 3), (64, 5), (1, 7, 7, 4)])
+@pytest.mark.parametrize("shape", [(32, 9, 11, 3), (64, 5), (1, 7, 7, 4), (4, 40, 33, 2)])
 def test_moments_keep_their_digits(form: str, shape: tuple[int, ...], hard: str) -> None:
     x = np.asarray(_HARD[hard](np.random.default_rng(0).standard_normal(shape)), np.float32)
     axes = tuple(range(len(shape) - 1))
@@ -45,8 +54,12 @@ def test_moments_keep_their_digits(form: str, shape: tuple[int, ...], hard: str)
     exact = x.astype(np.float64)
     # rounding of the pixels themselves is 2^-24 of their size; a constant may differ from its mean by that
     lost = (1e-6 * np.abs(exact).max()) ** 2
-    np.testing.assert_allclose(mean, exact.mean(axes), rtol=1e-6, atol=3e-6 * exact.std(axes).max())
-    np.testing.assert_allclose(var, exact.var(axes), rtol=1e-5 + 1e-6 * len(x), atol=lost)
+    rounding, far = 1e-5, 1.0
+    if form == "one pass":  # whose sums a CPU adds up one number after the other, of pixels that may all be far away
+        away = exact.reshape(-1, shape[-1])[_middle(shape)] - exact.mean(axes)
+        rounding, far = 5e-5, 1 + (away**2 / (exact.var(axes) + lost)).max()
+    np.testing.assert_allclose(mean, exact.mean(axes), rtol=1e-6, atol=rounding * far**0.5 * exact.std(axes).max())
+    np.testing.assert_allclose(var, exact.var(axes), rtol=rounding * (1 + far / 10), atol=lost)
     assert (var >= 0).all()
 
 

@@ -95,6 +95,17 @@ def test_strided_stems_in_the_form_for_a_gpu(case: dict, channels: int) -> None:
     assert "window_strides=(1, 1)" in str(form)
 
 
+@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.parametrize("stride", [1, 2])
+def test_pointwise_in_the_form_for_a_gpu(stride: int) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((2, 9, 8, 5), np.float32)
+    kernel = generator.standard_normal((1, 1, 5, 7), np.float32)
+    _compare(x, kernel, 1, {"stride": stride})
+    trained = str(jax.make_jaxpr(jax.grad(lambda kernel: conv(x, kernel, stride=stride).sum()))(kernel))
+    assert ("conv_general" in trained) == (stride == 2)
+
+
 @pytest.mark.parametrize("outputs", [2, 40])
 @pytest.mark.parametrize(
     "case",

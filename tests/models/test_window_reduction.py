@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from jaxtl.models import max_pool_gpu, max_pool_gradient, window_reduction
 from jaxtl.models.pooling import MaxPool
+
+
+@pytest.fixture(params=["as on a CPU", "as on a GPU"], autouse=True)
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window_reduction, "on_gpu", lambda: request.param == "as on a GPU")
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -35,3 +41,37 @@ def test_gradient(window: tuple[int, int, int], ceil_mode: bool, size: tuple[int
         torch.tensor(weights.transpose(0, 3, 1, 2))
     )
     np.testing.assert_allclose(pull(weights)[0], theirs.grad.permute(0, 2, 3, 1), atol=1e-6)
+
+
+def test_undefined_numbers_stay() -> None:
+    x = np.zeros((1, 4, 4, 1), np.float32)
+    x[0, 1, 1] = np.nan
+    y, _ = jax.vjp(MaxPool(2, 2), x)
+    np.testing.assert_array_equal(y[0, :, :, 0], [[np.nan, 0], [0, 0]])
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 16), (1, 5, 24, 64)])
+def test_the_kernel_for_gradients_does_what_the_loop_does(shape: tuple[int, ...]) -> None:
+    x = np.round(np.random.default_rng(0).standard_normal((shape[0], 2 * shape[1], 2 * shape[2], shape[3]), np.float32))
+    pooling = 3, 2, ((1, 1), (1, 1)), x.shape[1:3]
+    y, place = max_pool_gpu._forward(x, *pooling)
+    gradient = np.random.default_rng(1).standard_normal(y.shape, np.float32)
+    (expected,) = max_pool_gpu._backward(*pooling, place, gradient)
+    found = max_pool_gradient.spread(place, gradient, interpret=True)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "pooling"),
+    [
+        ((2, 8, 8, 16), (3, 2, ((0, 0), (0, 0)), (17, 17))),
+        ((2, 8, 8, 16), (2, 2, ((0, 0), (0, 0)), (16, 16))),
+        ((2, 8, 8, 16), (3, 2, ((1, 1), (1, 1)), (15, 16))),
+        ((2, 8, 7, 16), (3, 2, ((1, 1), (1, 1)), (16, 14))),
+        ((2, 8, 8, 24), (3, 2, ((1, 1), (1, 1)), (16, 16))),
+    ],
+)
+def test_the_kernel_is_for_one_pooling(shape: tuple[int, ...], pooling: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(max_pool_gradient, "from_ampere_on", lambda: True)
+    assert max_pool_gradient.fits((2, 8, 8, 16), 3, 2, ((1, 1), (1, 1)), (16, 16))
+    assert not max_pool_gradient.fits(shape, *pooling)

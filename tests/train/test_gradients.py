@@ -1,0 +1,35 @@
+"""What a step asks of its gradients is the same in the forms for a CPU and for a GPU."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtl.train import gradients
+
+
+@pytest.fixture(params=["as on a CPU", "as on a GPU"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradients, "on_gpu", lambda: request.param == "as on a GPU")
+
+
+@pytest.mark.usefixtures("form")
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 1e38])
+@pytest.mark.parametrize("place", ["kernel", "bias", "loss"])
+def test_one_number_that_is_not_finite_is_found(place: str, odd: float) -> None:
+    tree = {
+        "kernel": np.ones((3, 3, 4, 5), np.float32),
+        "bias": np.ones(5, np.float32),
+        "loss": np.ones((), np.float32),
+    }
+    assert jax.jit(gradients.all_finite)(tree)
+    tree[place].flat[-1] = odd
+    assert bool(jax.jit(gradients.all_finite)(tree)) == bool(np.isfinite(odd))
+
+
+def test_the_order_changes_no_value() -> None:
+    tree = {"kernel": jnp.arange(24.0).reshape(1, 2, 3, 4), "bias": jnp.arange(3.0)}
+    found = jax.jit(gradients.as_stored)(tree)
+    jax.tree.map(np.testing.assert_array_equal, found, tree)
