@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -32,12 +32,19 @@ class ImageInputs:
         self._batches: Generator[Batch, None, None] = data.train_batches(
             recipe.batch_size, seed=recipe.seed, start=start, views=recipe.views
         )
+        self._to_validate: list[Batch] | None = None
 
     def __next__(self) -> Batch:
         return next(self._batches)
 
-    def validation(self) -> Iterator[Batch]:
-        return self._data.eval_batches(self._recipe.eval_batch_size)
+    def validation(self) -> Iterable[Batch]:
+        """Once an epoch; they stay on the device where the training images are and these take no more than those."""
+        batches = self._data.eval_batches(self._recipe.eval_batch_size)
+        if self._data.storage.kind != "device" or len(self._data.val) > len(self._data.train):
+            return batches
+        if self._to_validate is None:
+            self._to_validate = jax.device_put(list(batches))
+        return self._to_validate
 
     def close(self) -> None:
         self._batches.close()

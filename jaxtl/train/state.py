@@ -77,7 +77,7 @@ class TrainState:
             params=params,
             frozen=frozen,
             batch_stats=batch_stats,
-            opt_state=_copy(optimizer.init(params)),
+            opt_state=_begun(optimizer, params),
             rng=jax.random.key(seed),
             average=_copy({"params": params, "batch_stats": batch_stats}) if ema else {},
         )
@@ -104,7 +104,7 @@ class TrainState:
         else:
             params, frozen = partition(self.all_params, lambda path: groups[path] != FROZEN)
             average = {}
-        opt_state = carried(self.opt_state, _copy(optimizer.init(params)))
+        opt_state = carried(self.opt_state, _begun(optimizer, params))
         return self.replace(params=params, frozen=frozen, opt_state=opt_state, average=average)
 
     @property
@@ -127,5 +127,17 @@ class TrainState:
         return model.replace(params=_copy(state.all_params), batch_stats=_copy(state.batch_stats))
 
 
+def _begun(optimizer: Optimizer, params: Tree) -> optax.OptState:
+    """The optimizer's state before its first step, by one program: array by array JAX would compile one for each shape,
+    and each would take more than a megabyte of memory to the end of the process."""
+    return _copy(jax.jit(optimizer.init)(params))
+
+
 def _copy(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
+    return jax.tree.map(_copied, tree)
+
+
+def _copied(leaf: Any) -> jax.Array:
+    if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer):
+        return jax.device_put(leaf, may_alias=False)  # without a program, of which jnp.array needs one for each shape
+    return jnp.array(leaf, copy=True)

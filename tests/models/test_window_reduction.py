@@ -61,6 +61,23 @@ def test_the_kernel_for_gradients_does_what_the_loop_does(shape: tuple[int, ...]
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_a_resnet_pools_with_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.round(np.random.default_rng(0).standard_normal((2, 16, 32, 16), np.float32))
+    gradient = jax.grad(lambda x: (MaxPool(3, 2, 1)(x) ** 2).sum())
+    expected, asked = gradient(x), []
+
+    def spread(*given: jax.Array) -> jax.Array:
+        asked.append(given)
+        return kernel(*given, interpret=True)
+
+    kernel = max_pool_gradient.spread
+    monkeypatch.setattr(window_reduction, "on_gpu", lambda: True)
+    monkeypatch.setattr(max_pool_gradient, "from_ampere_on", lambda: True)
+    monkeypatch.setattr(max_pool_gradient, "spread", spread)
+    np.testing.assert_allclose(gradient(x), expected, atol=1e-6)
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize(
     ("shape", "pooling"),
     [

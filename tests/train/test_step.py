@@ -65,6 +65,21 @@ def test_the_model_is_unchanged_and_usable_after_donated_steps(half_frozen) -> N
     np.testing.assert_allclose(tuned(images), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_state_is_made_by_one_program() -> None:
+    """Not by one for each shape, which would stay in memory: of an optimizer whose state holds the parameters too."""
+    model = small_model(until="layer2")
+    start = {"start": lambda params: params, "zeros": lambda params: jax.tree.map(jnp.zeros_like, params)}
+    keeps = optax.GradientTransformation(
+        lambda p: {name: of(p) for name, of in start.items()}, lambda u, s, _=None: (u, s)
+    )
+    optimizer = jaxtl.multi_transform({"all": optax.chain(keeps, optax.adamw(0.1))}, training("layer2", "fc"))
+    with compilations("init") as init, compilations("copy") as copy, compilations("broadcast_in_dim") as zeros:
+        state = jaxtl.TrainState.create(model, optimizer)
+    assert (len(init), copy, zeros) == (1, [], [])
+    arrays = [leaf for leaf in jax.tree.leaves((state, model.params, model.batch_stats)) if leaf is not state.rng]
+    assert len({leaf.unsafe_buffer_pointer() for leaf in arrays}) == len(arrays)
+
+
 def test_a_tuned_model_survives_further_steps(half_frozen) -> None:
     model, optimizer, _, _, train_step = half_frozen
     state, _, _ = _trained(model, optimizer, steps=1, train_step=train_step)
