@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# XLA hands parts of a program to YNNPACK. Its sums are the fastest there are. Its convolutions use one core on maps of few
-# channels, and take up to four times as long as XLA's own for a kernel's gradient. Its matrix products take in what is
-# done with them, for which every bias and scale is first written out as large as a map: without them a ResNet-50 under a
-# head that alone trains takes 0.65 of the time and a quarter of the memory, and a ViT-S/16 0.9 of the time.
+# XLA hands parts of a program to YNNPACK. Its sums are the fastest there are. Its convolutions use one core on maps of
+# few channels, and take up to four times as long as XLA's own for a kernel's gradient. Its matrix products take in what
+# is done with them, for which every bias and scale is first written out as large as a map: without them a ResNet-50
+# under a head that alone trains takes 0.65 of the time and a quarter of the memory, and a ViT-S/16 0.9 of the time.
 # It also removes optimisation barriers before it fuses operations, unless that pass is disabled.
 _FOR_CPU: dict[str, str | bool] = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",
