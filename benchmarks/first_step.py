@@ -55,7 +55,8 @@ def tables(found: dict[str, Any]) -> str:
         for label, runs in part["answers"].items():
             seconds = [spread([run[name] for run in runs], ".2f") for name in ("started", "seconds")]
             memories = [megabytes([run["memory"] for run in runs], where) for where in ("host", "device")]
-            lines.append([*part["case"].values(), label, *seconds, *memories])
+            case = [part["case"][name] for name in ("model", "size", "batch_size", "trains")]
+            lines.append([*case, label, *seconds, *memories])
     header = ["network", "pixels", "batch", "trains", "side", "imports, s", "to the first step, s"]
     return table([*header, "host memory, MB", "device memory, MB"], lines)
 
