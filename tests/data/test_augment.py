@@ -194,3 +194,16 @@ def test_errors():
         Augment((0.5, 0.2), (0.0, 1.0), 1.5, -1.0, 90.0, (1.1, 0.9), 2.0)
     for name in ("scale", "ratio", "flip", "rotate", "shear", "zoom", "translate"):
         assert f"{name} must be" in str(error.value)
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_what_is_flipped_is_the_mirror_image(noise, small, share):
+    images = [np.asarray(noise(side, 40)) for side in range(30, 62)]
+    straight, mirrored, some = np.zeros((3, 32, 16, 16, 3), np.uint8)
+    for out, flip in ((straight, 0.0), (mirrored, 1.0), (some, 0.5)):
+        rngs = [np.random.default_rng(1)] * 32 if share else [np.random.default_rng(seed) for seed in range(32)]
+        Augment(flip=flip).into(out, *reading(images), small.interpolation, rngs)
+    np.testing.assert_array_equal(mirrored, straight[:, :, ::-1])
+    turned, same = ((some == other).all((1, 2, 3)) for other in (mirrored, straight))
+    assert (turned ^ same).all()
+    assert 5 < turned.sum() < 27
