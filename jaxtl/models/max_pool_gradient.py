@@ -70,7 +70,7 @@ def _program(places: Any, gradients: Any, pixels: Any, *, load: Any, store: Any,
         there = (row + down < height) & (columns + right < width)
         found = load(places.at[at], mask=there, other=jnp.zeros((), places.dtype)).astype(jnp.int32)
         given = load(gradients.at[at], mask=there, other=jnp.zeros((), gradients.dtype))
-        return found, given.astype(jnp.float32)
+        return found, given.astype(jnp.promote_types(given.dtype, jnp.float32))
 
     own, right, below, across = (window(i, j) for i in (0, 1) for j in (0, 1))
 

@@ -133,3 +133,10 @@ def test_plateau_waits_for_its_patience_and_then_begins_anew() -> None:
     scores = [0.5, 0.5, 0.4, 0.5, 0.5, 0.5, 0.5, 0.6]
     factors = [plateau_factor(schedule, scores[:seen]) for seen in range(len(scores) + 1)]
     np.testing.assert_allclose(factors, [1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01], rtol=1e-12)
+
+
+def test_a_run_that_asks_again_gets_the_table_it_had() -> None:
+    first, again = (rate_table(Cosine(warmup_epochs=1), 0.1, 25, 10) for _ in range(2))
+    assert first is again
+    assert not first.flags.writeable
+    assert rate_table(Cosine(warmup_epochs=1), 0.2, 25, 10)[9] == 2 * first[9]
