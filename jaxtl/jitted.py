@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import cache, partial, wraps
+from threading import Lock
 from typing import Any
 
 import jax
@@ -25,7 +27,23 @@ _FOR_CPU: dict[str, str | bool] = {
 # ResNet-50 takes 1 % less time, and one of a ViT-S/16 8 %.
 _FOR_GPU: dict[str, str | bool] = {"xla_gpu_enable_triton_gemm": False}
 
-_tracing: ContextVar[bool] = ContextVar("tracing", default=False)
+
+class _Trace:
+    """A program that is traced, and perhaps compiled."""
+
+    def __init__(self, *, kept: bool, until: contextlib.ExitStack):
+        self.kept = True
+        self._until = until
+        if not kept:
+            self.not_to_be_kept()
+
+    def not_to_be_kept(self) -> None:
+        if self.kept:
+            self.kept = False
+            self._until.enter_context(nothing_kept())
+
+
+_tracing: ContextVar[_Trace | None] = ContextVar("tracing", default=None)
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Any:
@@ -52,7 +70,15 @@ def xla_options() -> dict[str, str | bool]:
 
 def xla_convolves_well() -> bool:
     """Whether what is being traced will be compiled with these options."""
-    return _tracing.get()
+    return _tracing.get() is not None
+
+
+def not_to_be_kept() -> None:
+    """Keeps the program that is being traced out of JAX's persistent compilation cache: for what cannot be written
+    there. (XLA would try, and fail with ``std::bad_alloc``.)"""
+    trace = _tracing.get()
+    if trace is not None:
+        trace.not_to_be_kept()
 
 
 @cache
@@ -71,24 +97,73 @@ class _Jitted:
     def __init__(self, function: Callable[..., Any], plain: Any, told: dict[str, str | bool], options: dict[str, Any]):
         @wraps(function)
         def traced(*args: Any, **kwargs: Any) -> Any:
-            with _as_traced():
-                return function(*args, **kwargs)
+            return function(*args, **kwargs)
 
         traced.__name__ = getattr(function.func if isinstance(function, partial) else function, "__name__", "traced")
-        self._plain = plain
+        self._function, self._plain = function, plain
         self._own = jax.jit(traced, compiler_options=told, **options)
-        self.lower, self.trace = self._own.lower, self._own.trace
+        self._kept = True
+        self.trace = plain.trace  # for ``jax.export``: a program for any machine
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         seen = (*jax.tree.leaves((args, kwargs)), jnp.zeros(()))  # a constant is traced too within a jax.jit
-        inside = any(isinstance(leaf, jax.core.Tracer) for leaf in seen)
-        return (self._plain if inside else self._own)(*args, **kwargs)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in seen):
+            # what JAX remembers of jax.jit's function may have been traced without the options
+            return (self._plain if _tracing.get() is None else self._function)(*args, **kwargs)
+        with self._as_traced():
+            return self._own(*args, **kwargs)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Any:
+        """As ``jax.jit``'s."""
+        with self._as_traced():
+            lowered = self._own.lower(*args, **kwargs)
+        return lowered if self._kept else _Unkept(lowered)
+
+    @contextlib.contextmanager
+    def _as_traced(self) -> Iterator[None]:
+        with contextlib.ExitStack() as until:
+            trace = _Trace(kept=self._kept, until=until)
+            token = _tracing.set(trace)
+            try:
+                yield
+            finally:
+                _tracing.reset(token)
+                self._kept = trace.kept
+
+
+class _Unkept:
+    """What ``jax.jit(...).lower(...)`` returned, compiled without being kept."""
+
+    def __init__(self, lowered: Any):
+        self._lowered = lowered
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lowered, name)
+
+    def compile(self, *args: Any, **kwargs: Any) -> Any:
+        with nothing_kept():
+            return self._lowered.compile(*args, **kwargs)
+
+
+class _Keeping:
+    """JAX's least time of a compilation to be kept, and how many now forbid it."""
+
+    lock, depth, usual = Lock(), 0, 0.0
 
 
 @contextlib.contextmanager
-def _as_traced() -> Iterator[None]:
-    token = _tracing.set(True)
+def nothing_kept() -> Iterator[None]:
+    """JAX keeps no program that it compiles meanwhile."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    with _Keeping.lock:
+        if _Keeping.depth == 0:
+            _Keeping.usual = getattr(jax.config, name)
+            jax.config.update(name, math.inf)
+        _Keeping.depth += 1
     try:
         yield
     finally:
-        _tracing.reset(token)
+        with _Keeping.lock:
+            _Keeping.depth -= 1
+            if _Keeping.depth == 0:
+                jax.config.update(name, _Keeping.usual)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import jax
-from jax import lax
 
 from jaxtl.backend import on_cpu, on_gpu
 from jaxtl.errors import InputError
 from jaxtl.jitted import xla_convolves_well
 from jaxtl.models import convolution_cpu, shifted_products, space_to_depth
+from jaxtl.models.convolution_onednn import by_onednn
+from jaxtl.models.general_convolution import general
+from jaxtl.models.onednn import for_onednn
 from jaxtl.models.pointwise import pointwise
 
 Pair = tuple[int, int]
 
 LARGE = 160  # pixels of a map from which on, on a CPU, unfolding its windows pays where XLA's own form is slow
+WORK = 2**28  # multiplications from which on, on a CPU, oneDNN convolves, ...
+KERNEL = 2**12  # ... if the kernel has so many numbers: of others there is less to gain than to compile anew
 FEW = 4  # channels up to which a GPU takes blocks of pixels for channels
 TAPS = 25  # of a depthwise kernel up to which a GPU adds up shifted products
 
@@ -51,11 +55,12 @@ def conv(
     ``padding`` is a number of zeros on both sides, (vertical, horizontal) ones, or ``"same"`` as in TensorFlow.
 
     On a CPU a 1x1 convolution is a matrix product, which XLA computes 1.2 to 3 times faster there, gradients included,
-    and a depthwise one a sum of shifted products: 16 to 50 times faster forward, 4 to 30 times backward. Others are
-    XLA's own, which is fast in what `jaxtl.jitted` compiles. Elsewhere the kernel's gradient on large maps has a form
-    of its own, 1.3 to 4 times faster. `jax.grad` works through all of them, `jax.jvp` (forward-mode differentiation) on
-    TPUs only. On a GPU a stem of stride 2 sees blocks of 2x2 pixels, a depthwise convolution is a sum of shifted
-    products too, and a 1x1 convolution through which gradients flow is a matrix product.
+    and a depthwise one a sum of shifted products: 16 to 50 times faster forward, 4 to 30 times backward. Large ones and
+    those in groups are oneDNN's in what `jaxtl.jitted` compiles, and others XLA's own, which is fast there. Elsewhere
+    the kernel's gradient on large maps has a form of its own, 1.3 to 4 times faster. `jax.grad` works through all of
+    them, `jax.jvp` (forward-mode differentiation) on TPUs only. On a GPU a stem of stride 2 sees blocks of 2x2 pixels,
+    a depthwise convolution is a sum of shifted products too, and a 1x1 convolution through which gradients flow is a
+    matrix product.
 
     Raises:
         InputError: when ``x`` has not the channels that the kernel takes.
@@ -77,9 +82,13 @@ def conv(
             return (pixels.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*pixels.shape[:3], -1)
         if kernel.shape[2] == 1 and kernel.shape[3] == groups > 1:
             return convolution_cpu.depthwise(x, kernel, stride, pads, dilation)
+        places = _places(x, kernel, stride, pads, dilation)
+        pays = kernel.size >= KERNEL and x.shape[0] * places * kernel.size >= WORK
+        if (pays or groups > 1) and for_onednn(x, kernel):
+            return by_onednn(x, kernel, stride, pads, dilation, groups)
         if groups == 1 and xla_convolves_well():
             return convolution_cpu.apart(x, kernel, stride, pads, dilation)
-        if groups == 1 and _places(x, kernel, stride, pads, dilation) >= LARGE:
+        if groups == 1 and places >= LARGE:
             return convolution_cpu.dense(x, kernel, stride, pads, dilation)
     if on_gpu():
         if is_pointwise and stride == 1:  # XLA's fusion of a strided slice into a product ends the process
@@ -88,15 +97,7 @@ def conv(
             return space_to_depth.strided_conv(x, kernel, stride, pads)
         if kernel.shape[2] == 1 and kernel.shape[3] == groups > 1 and kernel.shape[0] * kernel.shape[1] <= TAPS:
             return shifted_products.depthwise(x, kernel, stride, pads, dilation)
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(stride, stride),
-        padding=pads,
-        rhs_dilation=(dilation, dilation),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
+    return general(x, kernel, stride, pads, dilation, groups)
 
 
 def _pads(x: jax.Array, kernel: jax.Array, stride: int, padding: int | Pair | str, dilation: int) -> tuple[Pair, Pair]:

@@ -12,16 +12,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxtl.models.general_convolution import Pads, general
 from jaxtl.models.shifted_products import shifted_products
-
-Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def apart(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads, dilation: int) -> jax.Array:
     """XLA's own form, whose gradients read finished maps. For the kernel's XLA transposes ``x``, and would else compute
     it again meanwhile, in the order of the transpose, where no read finds its pixels in the processor's cache."""
-    return _xla(x, kernel, stride, pads, dilation)
+    return general(x, kernel, stride, pads, dilation)
 
 
 def _apart_forward(
@@ -35,7 +34,7 @@ def _apart_gradients(
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
     x, gradient = lax.optimization_barrier((x, gradient))
-    return jax.vjp(lambda x, kernel: _xla(x, kernel, stride, pads, dilation), x, kernel)[1](gradient)
+    return jax.vjp(lambda x, kernel: general(x, kernel, stride, pads, dilation), x, kernel)[1](gradient)
 
 
 apart.defvjp(_apart_forward, _apart_gradients)
@@ -46,13 +45,7 @@ def dense(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads, dilation: in
     """Any convolution without groups: XLA's own, with another form of the kernel's gradient. That goes image by image,
     of which it lays the windows' columns side by side and multiplies each row of the kernel's places with the outputs'
     gradient. On large maps it takes a third to two thirds of the time that XLA's takes with its default options."""
-    return _xla(x, kernel, stride, pads, dilation)
-
-
-def _xla(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads, dilation: int) -> jax.Array:
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), pads, rhs_dilation=(dilation, dilation), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    return general(x, kernel, stride, pads, dilation)
 
 
 def _dense_forward(
@@ -65,7 +58,7 @@ def _dense_gradients(
     stride: int, pads: Pads, dilation: int, kept: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
-    (for_x,) = jax.vjp(lambda x: _xla(x, kernel, stride, pads, dilation), x)[1](gradient)
+    (for_x,) = jax.vjp(lambda x: general(x, kernel, stride, pads, dilation), x)[1](gradient)
     rows, columns, channels, outputs = kernel.shape
     height, width = gradient.shape[1:3]
     reach = (height - 1) * stride + 1, (width - 1) * stride + 1
