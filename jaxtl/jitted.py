@@ -128,7 +128,7 @@ class _Jitted:
                 yield
             finally:
                 _tracing.reset(token)
-                self._kept = trace.kept
+                self._kept = self._kept and trace.kept  # another thread may have traced meanwhile
 
 
 class _Unkept:

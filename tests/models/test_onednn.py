@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxtl import jitted
 from jaxtl.jitted import jit, nothing_kept
 from jaxtl.models import convolution, onednn
 from jaxtl.models.convolution import conv
@@ -173,6 +174,25 @@ def test_what_holds_it_is_not_kept_on_disk_and_the_rest_is(tmp_path) -> None:
     found = subprocess.run([sys.executable, "-c", KEPT, str(tmp_path)], capture_output=True, text=True, check=False)
     assert (found.returncode, found.stderr) == (0, "")
     assert found.stdout == "['jit_other']\n"
+
+
+@pytest.mark.usefixtures("small_ones_too")
+def test_a_trace_that_ends_later_does_not_forget_what_is_not_kept() -> None:
+    kernel = np.ones((3, 3, 4, 4), np.float32)
+    many, few = (jax.ShapeDtypeStruct((count, 8, 8, 4), np.float32) for count in (onednn.MANY, 2))
+
+    def convolved(x):
+        if x.shape == few.shape:
+            program.lower(many)
+        return conv(x, kernel)
+
+    program = jit(convolved)
+    program.lower(few)
+    with mock.patch.object(jitted, "nothing_kept", wraps=nothing_kept) as forbidden:
+        lowered = program.lower(many)
+        forbidden.reset_mock()
+        lowered.compile()
+    assert forbidden.called
 
 
 def test_nothing_is_kept_until_the_last_one_is_done() -> None:
