@@ -83,12 +83,13 @@ def conv(
         if kernel.shape[2] == 1 and kernel.shape[3] == groups > 1:
             return convolution_cpu.depthwise(x, kernel, stride, pads, dilation)
         places = _places(x, kernel, stride, pads, dilation)
-        pays = kernel.size >= KERNEL and x.shape[0] * places * kernel.size >= WORK
-        if (pays or groups > 1) and for_onednn(x, kernel):
-            return by_onednn(x, kernel, stride, pads, dilation, groups)
-        if groups == 1 and xla_convolves_well():
-            return convolution_cpu.apart(x, kernel, stride, pads, dilation)
-        if groups == 1 and places >= LARGE:
+        if xla_convolves_well():
+            pays = kernel.size >= KERNEL and x.shape[0] * places * kernel.size >= WORK
+            if (pays or groups > 1) and for_onednn(x, kernel):
+                return by_onednn(x, kernel, stride, pads, dilation, groups)
+            if groups == 1:
+                return convolution_cpu.apart(x, kernel, stride, pads, dilation)
+        elif groups == 1 and places >= LARGE:
             return convolution_cpu.dense(x, kernel, stride, pads, dilation)
     if on_gpu():
         if is_pointwise and stride == 1:  # XLA's fusion of a strided slice into a product ends the process
