@@ -14,7 +14,7 @@ from jaxtl.data import colour
 from jaxtl.data.bands import Picture
 from jaxtl.data.blur import blur, radius_of
 from jaxtl.data.colour import CHANGES, RGB_ONLY, factor_range
-from jaxtl.data.crops import DRAWS, ReadRows, crop_box, crop_boxes, mirror, resized_crops
+from jaxtl.data.crops import DRAWS, ReadParts, crop_box, crop_boxes, mirror, parts_of, resized_crops
 from jaxtl.data.geometry import Move, moved
 from jaxtl.data.modes import as_pixels
 from jaxtl.data.policies import LEVELS, POLICIES, changes_of, strength, toned
@@ -175,7 +175,7 @@ class Augment:
         found = np.empty((*preprocess.size, preprocess.channels), np.uint8)
         whole = as_pixels(image, preprocess.channels)
         size = np.array([whole.shape[1::-1]])
-        self.into(found[None], size, lambda _, top, bottom: whole[top:bottom], preprocess.interpolation, [rng])
+        self.into(found[None], size, parts_of([whole]), preprocess.interpolation, [rng])
         return found
 
     def after_crop(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -188,7 +188,7 @@ class Augment:
         self,
         out: np.ndarray,
         sizes: np.ndarray,
-        read: ReadRows,
+        read: ReadParts,
         interpolation: str,
         rngs: Sequence[np.random.Generator],
     ) -> None:
@@ -197,7 +197,7 @@ class Augment:
         Args:
             out: uint8 (images, height, width, channels), contiguous.
             sizes: width and height of each image, (images, 2).
-            read: gives the images' rows, all with the same channels.
+            read: gives the images' parts, all with the same channels.
             interpolation: of the weights.
             rngs: what happens to an image is a function of its own; a generator may serve several, one after the other.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -24,8 +24,9 @@ _BY_OPENCV = {"bilinear": "INTER_LINEAR", "bicubic": "INTER_CUBIC"}
 _PILLOW = -1  # no flag of OpenCV's
 
 
-ReadRows = Callable[[int, int, int], np.ndarray]
-"""From an image's number, and top and bottom, those rows of it: uint8 (rows, width, channels)."""
+ReadParts = Callable[[np.ndarray], Iterable[np.ndarray]]
+"""From a box of each image, int64 (images, 4) as `crop_boxes` gives them, what is in it, uint8 (rows, columns,
+channels). Each holds until the next one is asked for, and may not be written to."""
 
 
 def crop_boxes(
@@ -100,17 +101,31 @@ def resized_crop(
     """
     if out is None:
         out = np.empty((*size, pixels.shape[2]), np.uint8)
-    resized_crops(lambda _, top, bottom: pixels[top:bottom], np.array([box]), interpolation, out[None])
+    resized_crops(parts_of([pixels]), np.array([box]), interpolation, out[None])
     return out
 
 
+def parts_of(images: Sequence[np.ndarray]) -> ReadParts:
+    """Of images in memory, uint8 (height, width, channels).
+
+    >>> [part.tolist() for part in parts_of([np.array([[1, 2, 3], [4, 5, 6]])])(np.array([[1, 0, 3, 1]]))]
+    [[[2, 3]]]
+    """
+
+    def read(boxes: np.ndarray) -> list[np.ndarray]:
+        each = zip(images, boxes.tolist(), strict=True)
+        return [image[top:bottom, left:right] for image, (left, top, right, bottom) in each]
+
+    return read
+
+
 def resized_crops(
-    read: ReadRows, boxes: np.ndarray, interpolation: str, out: np.ndarray, mirrored: np.ndarray | None = None
+    read: ReadParts, boxes: np.ndarray, interpolation: str, out: np.ndarray, mirrored: np.ndarray | None = None
 ) -> None:
     """`resized_crop` of several images with the same channels.
 
     Args:
-        read: gives their rows.
+        read: gives their parts.
         boxes: int64 (images, 4).
         interpolation: one of `jaxtl.data.preprocess.INTERPOLATIONS`.
         out: uint8 (images, height, width, channels), contiguous.
@@ -122,9 +137,7 @@ def resized_crops(
     by_pillow = operator.methodcaller("resize", (width, height), INTERPOLATIONS[interpolation])
     ways = _ways(boxes, out.shape[1:3], interpolation)
     turns = itertools.repeat(False, len(boxes)) if mirrored is None else mirrored.tolist()
-    each = zip(out, boxes.tolist(), ways, turns, strict=True)
-    for number, (found, (left, top, right, bottom), way, turn) in enumerate(each):
-        crop = read(number, top, bottom)[:, left:right]
+    for found, crop, way, turn in zip(list(out), read(boxes), ways, turns, strict=True):
         if way == _PILLOW:
             found[:] = to_array(each_band(crop, by_pillow))
         elif together:

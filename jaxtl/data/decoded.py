@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import mmap
 import os
 import threading
 import weakref
@@ -14,11 +16,12 @@ from typing import IO, Any
 import numpy as np
 
 from jaxtl import cache
-from jaxtl.data.crops import ReadRows
+from jaxtl.data.crops import ReadParts, parts_of
 from jaxtl.errors import InputError
 from jaxtl.notices import say
 
 KIND = "decoded"
+MAPPED = 512 * 2**20  # bytes of a file up to which it may become part of the process's memory
 
 _own = threading.local()
 _coming: dict[str, threading.Thread] = {}
@@ -28,8 +31,8 @@ _coming: dict[str, threading.Thread] = {}
 class DecodedImages:
     """Images that a `Writer` wrote: ``images[i]`` is uint8 (height, width, channels), read from the disk.
 
-    Nothing is kept in memory; the system has what was read lately. Threads may share it. ``i in images`` tells whether
-    an image was written.
+    Nothing is kept in memory, unless `map` asks for it; the system has what was read lately. Threads may share it.
+    ``i in images`` tells whether an image was written.
 
     Args:
         about: what ``about.json`` says.
@@ -46,6 +49,7 @@ class DecodedImages:
         if file.stat().st_size != about["bytes"]:
             raise ValueError(f"{file} is not whole")
         self._file = os.open(file, os.O_RDONLY)
+        self._mapped: np.ndarray | None = None
         weakref.finalize(self, os.close, self._file)
 
     def __len__(self) -> int:
@@ -55,20 +59,34 @@ class DecodedImages:
         return bool(self._places[index, 1])
 
     def __getitem__(self, index: int) -> np.ndarray:
-        read, height = self.rows(np.array([index])), int(self._places[index, 1])
-        return read(0, 0, height).copy()
+        height, width = self._places[index, 1:3]
+        (whole,) = self.parts(np.array([index]))(np.array([[0, 0, width, height]]))
+        return whole.copy()
+
+    def map(self) -> None:
+        """Makes a file of at most `MAPPED` bytes part of the process's memory, page by page as it is looked at: that
+        is to be done before images are read many times, because the first time takes as long as to copy them. The
+        system may take the memory back."""
+        if self._mapped is None and 0 < self.about["bytes"] <= MAPPED:
+            self._mapped = np.frombuffer(mmap.mmap(self._file, 0, prot=mmap.PROT_READ), np.uint8)
 
     def shapes(self, indices: np.ndarray) -> np.ndarray:
         """Height, width and channels of some images, int64 (images, 3); zeros where none was written."""
         return self._places[indices, 1:]
 
-    def rows(self, indices: np.ndarray) -> ReadRows:
-        """Reads rows of some images, for the thread that asks: an array holds until the thread reads the next one."""
+    def parts(self, indices: np.ndarray) -> ReadParts:
+        """Reads parts of some images, for the thread that asks."""
         places = self._places[indices]
-        memory, places = _own_memory(int(places[:, 1:].prod(1).max(initial=0))), places.tolist()
+        if self._mapped is None:
+            return functools.partial(self._read_parts, places)
+        return parts_of(
+            [self._mapped[start : start + h * w * c].reshape(h, w, c) for start, h, w, c in places.tolist()]
+        )
 
-        def read(number: int, top: int, bottom: int) -> np.ndarray:
-            start, _, width, channels = places[number]
+    def _read_parts(self, places: np.ndarray, boxes: np.ndarray) -> Iterator[np.ndarray]:
+        memory = _own_memory(int(places[:, 1:].prod(1).max(initial=0)))
+        each = zip(places.tolist(), boxes.tolist(), strict=True)
+        for (start, _, width, channels), (left, top, right, bottom) in each:
             start += top * width * channels
             pixels = memory[: (bottom - top) * width * channels]
             done = os.preadv(self._file, (pixels.data,), start)
@@ -76,9 +94,7 @@ class DecodedImages:
                 if not (more := os.preadv(self._file, (pixels[done:].data,), start + done)):
                     raise OSError(f"{KIND} images end before byte {start + done}")
                 done += more
-            return pixels.reshape(-1, width, channels)
-
-        return read
+            yield pixels.reshape(-1, width, channels)[:, left:right]
 
 
 def _own_memory(size: int) -> np.ndarray:

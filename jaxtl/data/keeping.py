@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxtl import cache
 from jaxtl.data import sources
-from jaxtl.data.crops import ReadRows
+from jaxtl.data.crops import ReadParts, parts_of
 from jaxtl.data.decoded import KIND, DecodedImages, Writer, read
 from jaxtl.data.in_order import in_order
 from jaxtl.data.memory import Memory
@@ -159,14 +159,19 @@ class KeptImages:
             return self._disk[index]
         return self._memory(index)
 
-    def several(self, indices: np.ndarray) -> tuple[np.ndarray, ReadRows]:
-        """Width and height of some images, int64 (images, 2), and what reads their rows: each array is good until this
-        thread reads the next one."""
+    def several(self, indices: np.ndarray) -> tuple[np.ndarray, ReadParts]:
+        """Width and height of some images, int64 (images, 2), and what reads parts of them, for the thread that
+        asks."""
         if self._disk is not None and (shapes := self._disk.shapes(indices)).all():
-            return shapes[:, 1::-1], self._disk.rows(indices)
+            return shapes[:, 1::-1], self._disk.parts(indices)
         images = [self[index] for index in indices.tolist()]
         sizes = np.array([image.shape[1::-1] for image in images], np.int64)
-        return sizes, lambda number, top, bottom: images[number][top:bottom]
+        return sizes, parts_of(images)
+
+    def to_be_read_often(self) -> None:
+        """Says that epoch after epoch follows, so that images on disk are read in the way that is faster then."""
+        if self._disk is not None:
+            self._disk.map()
 
     def decoded(self, index: int) -> np.ndarray:
         """The image as it is kept on the device or on disk, decoded now."""

@@ -68,6 +68,7 @@ class TrainingImages:
         self._keep()
         if self._on_device is not None:
             return self._on_device.batches(batch_size, seed=seed, start=start, views=views)
+        self._kept.to_be_read_often()
         count = len(self._source)
         return _sent(
             shuffled_batches(
@@ -102,8 +103,9 @@ class TrainingImages:
         if self._kept.at_least is not None:
             self._augment.into(images, sizes, read, self._preprocess.interpolation, rngs)
         else:
-            for number, (image, rng) in enumerate(zip(images, rngs, strict=True)):
-                image[:] = read(number, 0, image.shape[0])
+            wholes = read(np.concatenate([np.zeros_like(sizes), sizes], 1))
+            for image, whole, rng in zip(images, wholes, rngs, strict=True):
+                image[:] = whole
                 self._augment.change(image, rng)
         return {"image": images, "label": self._source.labels[indices]}
 

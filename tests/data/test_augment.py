@@ -12,7 +12,7 @@ from PIL import Image
 from timm_guest import import_timm
 
 from jaxtl.data.augment import PRESETS, Augment, preset
-from jaxtl.data.crops import crop_box
+from jaxtl.data.crops import crop_box, parts_of
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.errors import InputError
 
@@ -88,7 +88,7 @@ EVERYTHING = Augment(
 
 def reading(images):
     sizes = np.array([image.shape[1::-1] for image in images])
-    return sizes, lambda number, top, bottom: images[number][top:bottom]
+    return sizes, parts_of(images)
 
 
 @pytest.mark.parametrize("augment", [*PRESETS.values(), EVERYTHING], ids=[*PRESETS, "everything"])

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,16 +69,39 @@ def test_what_is_not_finished_leaves_nothing(cache):
     assert decoded.read("key") is None
 
 
-def test_rows_are_read_alone_and_by_many_threads_at_once():
+@pytest.mark.parametrize("mapped", [False, True], ids=["read", "mapped"])
+def test_parts_are_read_alone_and_by_many_threads_at_once(mapped):
     images = write("key", 150, picture)
+    if mapped:
+        images.map()
 
-    def same(index):
-        top, bottom = sorted(np.random.default_rng(index).integers(0, 6, 2).tolist())
-        rows = images.rows(np.array([index - 1, index]))(1, top, bottom)
-        return bool((rows == picture(index)[top:bottom]).all())
+    def same(first):
+        indices = np.array([first, (first + 1) % 150])
+        boxes = np.sort(np.random.default_rng(first).integers(0, 6, (2, 2, 2)), axis=1).reshape(2, 4)
+        for index, (left, top, right, bottom), part in zip(indices, boxes, images.parts(indices)(boxes), strict=True):
+            if not np.array_equal(part, picture(index)[top:bottom, left:right]):
+                return False
+        return True
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(same, list(range(150)) * 10))
+
+
+def test_a_small_file_is_mapped_and_a_large_one_is_not(monkeypatch):
+    def mapped(images):
+        images.map()
+        return "decoded/key/pixels.bin" in Path("/proc/self/maps").read_text()
+
+    images = write("key", 9, picture)
+    monkeypatch.setattr(decoded, "MAPPED", images.about["bytes"] - 1)
+    assert not mapped(images)
+    monkeypatch.setattr(decoded, "MAPPED", images.about["bytes"])
+    assert mapped(images)
+    images[3][:] = 0  # of a copy
+    np.testing.assert_array_equal(images[3], picture(3))
+    del images
+    gc.collect()
+    assert not mapped(write("nothing", 2, picture, order=[]))
 
 
 def test_a_file_that_became_shorter_is_an_error(cache):

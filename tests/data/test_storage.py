@@ -107,6 +107,8 @@ def test_disk_keeps_small_images_whole_and_reads_each_file_once(pets, said, monk
     again = open_data(pets, large, storage="disk", max_bad=None)
     same(first(again.train_batches(4, seed=2), 9), batches)
     same(first(again.train_batches(4, seed=2, start=5), 4), batches[5:])
+    monkeypatch.setattr("jaxtl.data.decoded.MAPPED", 0)
+    same(first(open_data(pets, large, storage="disk", max_bad=None).train_batches(4, seed=2), 9), batches)
     assert len(reads) == 15
     stream = open_data(pets, large, storage="stream", max_bad=None)
     same(first(stream.train_batches(4, seed=2), 9), batches)
