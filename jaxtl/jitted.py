@@ -68,7 +68,7 @@ def xla_options() -> dict[str, str | bool]:
     return _known(jax.default_backend())
 
 
-def xla_convolves_well() -> bool:
+def for_this_machine() -> bool:
     """Whether what is being traced will be compiled with these options."""
     return _tracing.get() is not None
 

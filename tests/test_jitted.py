@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxtl import jitted
-from jaxtl.jitted import jit, xla_convolves_well
+from jaxtl.jitted import for_this_machine, jit
 
 on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="about a CPU's options")
 
@@ -20,7 +20,7 @@ def _noted() -> tuple[list[bool], object]:
     seen: list[bool] = []
 
     def double(x):
-        seen.append(xla_convolves_well())
+        seen.append(for_this_machine())
         return 2 * x
 
     return seen, jit(double)
@@ -32,7 +32,7 @@ def test_a_call_from_python_is_compiled_with_the_options() -> None:
     assert double(3.0).item() == 6.0
     assert double(np.ones(2)).tolist() == [2.0, 2.0]
     assert seen == [True, True]
-    assert not xla_convolves_well()
+    assert not for_this_machine()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import jax
 
 from jaxtl.backend import on_cpu, on_gpu
 from jaxtl.errors import InputError
-from jaxtl.jitted import xla_convolves_well
+from jaxtl.jitted import for_this_machine
 from jaxtl.models import convolution_cpu, shifted_products, space_to_depth
 from jaxtl.models.convolution_onednn import by_onednn
 from jaxtl.models.general_convolution import general
@@ -83,7 +83,7 @@ def conv(
         if kernel.shape[2] == 1 and kernel.shape[3] == groups > 1:
             return convolution_cpu.depthwise(x, kernel, stride, pads, dilation)
         places = _places(x, kernel, stride, pads, dilation)
-        if xla_convolves_well():
+        if for_this_machine():
             pays = kernel.size >= KERNEL and x.shape[0] * places * kernel.size >= WORK
             if (pays or groups > 1) and for_onednn(x, kernel):
                 return by_onednn(x, kernel, stride, pads, dilation, groups)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxlib.version import __version_info__
 
-from jaxtl.jitted import not_to_be_kept, nothing_kept, xla_convolves_well
+from jaxtl.jitted import for_this_machine, not_to_be_kept, nothing_kept
 
 CHECKED = (0, 10), (0, 11)
 """Versions of jaxlib whose way to oneDNN this is. It is the one that XLA takes itself with its option
@@ -24,7 +24,7 @@ MANY = 8  # images from which on it pays: what is compiled with oneDNN is compil
 def for_onednn(x: jax.Array, kernel: jax.Array) -> bool:
     """Whether oneDNN is to compute with ``x`` (images, ...) in the program that is being traced. If so, that is not
     kept in JAX's persistent compilation cache, which cannot hold it."""
-    wanted = xla_convolves_well() and x.dtype == kernel.dtype == jnp.float32 and x.shape[0] >= MANY and has_onednn()
+    wanted = for_this_machine() and x.dtype == kernel.dtype == jnp.float32 and x.shape[0] >= MANY and has_onednn()
     if wanted:
         not_to_be_kept()
     return wanted

@@ -142,7 +142,7 @@ def test_values_and_gradients_on_large_maps(case: dict, outputs: int) -> None:
     ],
     ids=str,
 )
-def test_values_and_gradients_where_xla_convolves_well(case: dict, dtype) -> None:
+def test_values_and_gradients_where_for_this_machine(case: dict, dtype) -> None:
     options = {key: value for key, value in case.items() if key not in ("size", "kernel")}
     generator = np.random.default_rng(0)
     x = generator.standard_normal((3, *case["size"], 5))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtl.models import softmax_attention
+from jaxtl.models import softmax_attention, softmax_attention_cpu
 from jaxtl.models.gelu import gelu
 from jaxtl.models.layers import LayerNorm
 from jaxtl.models.softmax_attention import attend
@@ -20,8 +20,8 @@ WIDTH = 16
 ROWS = 2**14
 
 
-def _attend_plainly(query, key, value, scale):
-    scores = jnp.einsum("bqhd,bkhd->bhqk", query * scale, key)
+def _attend_plainly(query, key, value, scale, bias=0.0):
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query * scale, key) + bias
     return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores, -1), value)
 
 
@@ -55,13 +55,25 @@ def test_standardise(mean: float) -> None:
 
 
 @pytest.mark.parametrize("scale", [None, 3.0])
-def test_attention(scale: float | None) -> None:
-    """With as many keys as queries and with more; a large scale makes weights of almost 0 and 1."""
+@pytest.mark.parametrize("at_once", [1, 400, softmax_attention_cpu._AT_ONCE])
+def test_attention(monkeypatch, scale: float | None, at_once: int) -> None:
+    """With as many keys as queries and with more; one image at a time, two, or all; a large scale makes weights of
+    almost 0 and 1."""
+    monkeypatch.setattr(softmax_attention_cpu, "_AT_ONCE", at_once)
     rng = np.random.default_rng(0)
     for keys in (7, 9):
-        query, key, value = (rng.standard_normal((2, n, 3, 4)).astype(np.float32) for n in (7, keys, keys))
+        query, key, value = (rng.standard_normal((6, n, 3, 4)).astype(np.float32) for n in (7, keys, keys))
         plain = partial(_attend_plainly, scale=0.5 if scale is None else scale)
         _compare(lambda *arrays: attend(*arrays, scale=scale), plain, [query, key, value], 1e-5)
+
+
+def test_attention_with_a_bias_and_to_values_of_another_width() -> None:
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.standard_normal((4, 7, 3, width)).astype(np.float32) for width in (4, 4, 5))
+    bias = rng.standard_normal((1, 3, 7, 7)).astype(np.float32)
+    plain = partial(_attend_plainly, scale=0.5)
+    _compare(attend, plain, [query, key, value], 1e-5)
+    _compare(attend, lambda *arrays: plain(*arrays[:3], bias=arrays[3]), [query, key, value, bias], 1e-5)
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(7, 7), (8, 8), (7, 8), (8, 9)])

@@ -1,0 +1,102 @@
+"""Softmax attention on a CPU: as many images at a time as have their weights in the processor's cache."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_AT_ONCE = 2**21  # weights
+
+
+@jax.custom_vjp
+def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """Of scaled queries (batch, tokens, heads, width of a head). The gradient computes the weights again."""
+    return _forward(query, key, value)[0]
+
+
+def attend_with_bias(query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array) -> jax.Array:
+    """The same with a bias (batch, heads, queries, keys), or one that is broadcast to it."""
+    scores = _scores(_heads_first(query), _heads_first(key))
+    return _outputs(scores + bias.astype(scores.dtype), value)[0]
+
+
+def _forward(query: jax.Array, key: jax.Array, value: jax.Array):
+    """Each image's outputs take the place of its queries: outputs of a loop of their own XLA would make room for
+    early."""
+
+    def of_some(query: jax.Array, log_total: jax.Array, key: jax.Array, value: jax.Array):
+        return _outputs(_scores(_heads_first(query), _heads_first(key)), value)
+
+    shape = query.shape[0], query.shape[2], query.shape[1], 1
+    total = jnp.zeros(shape, jnp.promote_types(query.dtype, jnp.float32))
+    y, log_total = _in_place(of_some, (query, total), (key, value), _images_at_once(query, key, value))
+    return y, (query, key, value, log_total)
+
+
+def _backward(kept, gradient: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Each image's gradients take the place of what they are the gradients of, likewise. In a single step of the loop
+    XLA would find the forward pass's weights again, and keep them until here."""
+    query, key, value, log_total = kept
+
+    def of_some(*arrays: jax.Array):
+        *heads_last, log_total = arrays
+        query, key, value, gradient = map(_heads_first, heads_last)
+        weights = jnp.exp(_scores(query, key) - log_total)
+        for_weights = _scores(gradient, value)
+        mean = (weights * for_weights).sum(-1, keepdims=True)
+        for_scores = (weights * (for_weights - mean)).astype(query.dtype)
+        weights = weights.astype(value.dtype)
+        found = for_scores @ key, for_scores.swapaxes(2, 3) @ query, weights.swapaxes(2, 3) @ gradient
+        return tuple(map(_heads_first, found))
+
+    at_once = _images_at_once(query, key, value, steps=2)
+    return _in_place(of_some, (query, key, value), (jnp.asarray(gradient), log_total), at_once)
+
+
+attend.defvjp(_forward, _backward)
+
+
+def _outputs(scores: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Outputs, and the logarithms of the weights' totals. Dividing outputs takes less than dividing weights."""
+    top = lax.stop_gradient(scores.max(-1, keepdims=True))
+    weights = jnp.exp(scores - top)
+    total = weights.sum(-1, keepdims=True)
+    sums = jnp.matmul(weights.astype(value.dtype), _heads_first(value), preferred_element_type=scores.dtype)
+    return _heads_first((sums / total).astype(value.dtype)), top + jnp.log(total)
+
+
+def _scores(query: jax.Array, key: jax.Array) -> jax.Array:
+    wide = jnp.promote_types(query.dtype, jnp.float32)
+    return jnp.matmul(query, key.swapaxes(2, 3), preferred_element_type=wide)
+
+
+def _heads_first(x: jax.Array) -> jax.Array:
+    """(batch, tokens, heads, width) to (batch, heads, tokens, width), or back. XLA's products of such are the faster
+    ones."""
+    return x.transpose(0, 2, 1, 3)
+
+
+def _in_place(function, changed: tuple[jax.Array, ...], fixed: tuple[jax.Array, ...], at_once: int):
+    """``function(*changed, *fixed)`` gives arrays like those that are changed, here for some images at a time."""
+    if at_once == len(changed[0]):
+        return function(*changed, *fixed)
+
+    def step(i: jax.Array, changed: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        start = i * at_once
+        found = function(*(lax.dynamic_slice_in_dim(array, start, at_once) for array in (*changed, *fixed)))
+        return tuple(
+            lax.dynamic_update_slice_in_dim(array, new, start, 0) for array, new in zip(changed, found, strict=True)
+        )
+
+    return lax.fori_loop(0, len(changed[0]) // at_once, step, changed)
+
+
+def _images_at_once(query: jax.Array, key: jax.Array, value: jax.Array, steps: int = 1) -> int:
+    """All of them where their number is not known, and on several devices, among which they may be divided."""
+    images, queries, heads, width = query.shape
+    outputs_fit = value.shape[3] == width and value.dtype == query.dtype
+    if not isinstance(images, int) or jax.device_count() > 1 or not outputs_fit:
+        return images
+    most = min(_AT_ONCE // (heads * queries * key.shape[1]), images // steps)
+    return max(n for n in range(1, max(1, most) + 1) if images % n == 0)
