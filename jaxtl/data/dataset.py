@@ -136,8 +136,10 @@ class Data:
         self._unique = uuid.uuid4().hex
         self._places: dict[str, np.ndarray] = {}  # of a split's images among those that were opened, where some are not
         self._prepared = {
-            split: Memory(functools.partial(self._prepare, split), lambda pixels: pixels.nbytes, PREPARED_BYTES)
-            for split in self._opened
+            split: Memory(
+                functools.partial(_prepared, preprocess, source), lambda pixels: pixels.nbytes, PREPARED_BYTES
+            )
+            for split, source in self._opened.items()
         }
 
     @functools.cached_property
@@ -267,7 +269,7 @@ class Data:
         Raises:
             InputError: another split.
         """
-        return self._key_of(self._split(split))
+        return _key_of(self._split(split), self._unique)
 
     def describe(self) -> str:
         """One line for people: what it is, how many images of each class, where the split comes from, and notes."""
@@ -378,7 +380,7 @@ class Data:
             self._opened["train"],
             self.train_preprocess,
             crops=self.augment.scale is not None,
-            key=lambda: self._key_of(self._opened["train"]),
+            key=functools.partial(_key_of, self._opened["train"], self._unique),
             name=self.name,
             threads=self.threads,
             storage=self._storage,
@@ -396,13 +398,6 @@ class Data:
             threads=self.threads,
             balance=self._balance,
         )
-
-    def _key_of(self, source: Source) -> str:
-        digest = hashlib.sha256()
-        for index in range(len(source)):
-            stamp = sources.stamp_if_there(source, index) or self._unique
-            digest.update(f"{stamp}\n".encode(errors="surrogateescape"))
-        return digest.hexdigest()[:16]
 
     def _changed_by_storage(self) -> bool:
         """Whether the pixels of training batches are not those of ``stream``."""
@@ -422,9 +417,6 @@ class Data:
         _check_batch_size(batch_size)
         return min(batch_size, len(self.train))
 
-    def _prepare(self, split: str, index: int) -> np.ndarray:
-        return self.preprocess(self._opened[split][index][0])
-
     def _evaluated(self, split: str, indices: np.ndarray) -> Batch:
         source, places = self._split(split), self._places.get(split)
         on_disk = split == "train" and self._evaluates_as_it_trains() and self._kept.on_disk
@@ -439,6 +431,23 @@ class Data:
         kept: KeptImages | None = self.__dict__.get("_kept")
         chosen = None if kept is None else kept.chosen
         return [f"training images kept on {chosen.kind}"] if chosen and chosen.kind in ("device", "disk") else []
+
+
+def _prepared(preprocess: Preprocess, source: Source, index: int) -> np.ndarray:
+    return preprocess(source[index][0])
+
+
+def _bytes(pixels: np.ndarray) -> int:
+    return pixels.nbytes
+
+
+def _key_of(source: Source, unique: str) -> str:
+    """Changes with the images; where these cannot tell that they changed, it is never the same."""
+    digest = hashlib.sha256()
+    for index in range(len(source)):
+        stamp = sources.stamp_if_there(source, index) or unique
+        digest.update(f"{stamp}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]
 
 
 def _check_batch_size(batch_size: int) -> None:

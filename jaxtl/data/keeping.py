@@ -73,7 +73,8 @@ class KeptImages:
         self._threads = threads
         self._wanted = storage
         self.at_least = _SPARE * max(preprocess.size) if crops else None
-        self._memory = Memory(self._whole, lambda pixels: pixels.nbytes, DECODED_BYTES)
+        begun = functools.partial(_as_training_begins, source, preprocess, crops)
+        self._memory = Memory(begun, lambda pixels: pixels.nbytes, DECODED_BYTES)
         if not crops and prepared is not None:
             self._memory = prepared
         self._disk: DecodedImages | None = None
@@ -176,7 +177,7 @@ class KeptImages:
     def decoded(self, index: int) -> np.ndarray:
         """The image as it is kept on the device or on disk, decoded now."""
         if self.at_least is None:
-            return self._prepared(index)
+            return _as_training_begins(self._source, self._preprocess, False, index)
         return as_pixels(sources.pixels(self._source, index, self.at_least), self._preprocess.channels)
 
     def _begin(self) -> None:
@@ -215,14 +216,6 @@ class KeptImages:
         if index not in writer:
             writer.add(index, self.decoded(index))
 
-    def _whole(self, index: int) -> np.ndarray:
-        if self.at_least is None:
-            return self._prepared(index)
-        return as_pixels(sources.pixels(self._source, index, None), self._preprocess.channels)
-
-    def _prepared(self, index: int) -> np.ndarray:
-        return self._preprocess(self._source[index][0])
-
     @functools.cached_property
     def _found_again(self) -> bool:
         """Whether they are files, which take time to decode, and which the next run can tell that it has them."""
@@ -237,3 +230,10 @@ class KeptImages:
         else:
             how = f"short side {self.at_least}, channels {self._preprocess.channels}"
         return hashlib.sha256(f"{self._content_key()}\n{how}".encode()).hexdigest()[:16]
+
+
+def _as_training_begins(source: Source, preprocess: Preprocess, crops: bool, index: int) -> np.ndarray:
+    """Whole where training crops at random, else prepared."""
+    if crops:
+        return as_pixels(sources.pixels(source, index, None), preprocess.channels)
+    return preprocess(source[index][0])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
+import time
+import weakref
 
 import jax
 import numpy as np
@@ -284,3 +287,21 @@ def test_reduced_files_have_the_size_that_the_header_promises(tmp_path, suffix, 
 
 def test_notices_are_the_loggers():
     assert training.say is keeping.say is notices.say
+
+
+@pytest.mark.parametrize("augment", ["light", "none"])
+@pytest.mark.parametrize("kind", ["stream", "disk"])
+def test_memory_is_free_once_nobody_has_the_data(pets, kind, augment):
+    """Without the garbage collector, which large arrays do not call."""
+    gc.disable()
+    try:
+        data = open_data(pets, TINY, storage=kind, augment=augment)
+        first(data.train_batches(4), 3), first(data.eval_batches(4), 2)
+        kept = weakref.ref(data._kept)
+        del data
+        until = time.monotonic() + 20
+        while kept() is not None and time.monotonic() < until:  # threads that prepared batches end
+            time.sleep(0.01)
+        assert kept() is None
+    finally:
+        gc.enable()
