@@ -88,10 +88,15 @@ dense.defvjp(_dense_forward, _dense_gradients)
 
 @partial(jax.jit, static_argnames=("stride", "pads", "dilation"))
 def depthwise(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads, dilation: int) -> jax.Array:
-    """A sum of shifted products, each channel with its own kernel."""
+    """A sum of shifted products, each channel with its own kernel. In float32 at least: XLA's loops over half precision
+    are slow."""
+    dtype = jnp.result_type(x, kernel)
+    x, kernel = (array.astype(jnp.promote_types(dtype, jnp.float32)) for array in (x, kernel))
     if stride == dilation == 1:
-        return _dense_depthwise(x, kernel, pads)
-    return shifted_products(x, kernel, stride, pads, dilation)
+        y = _dense_depthwise(x, kernel, pads)
+    else:
+        y = shifted_products(x, kernel, stride, pads, dilation)
+    return y.astype(dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
