@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
+from benchmarks.precision import bfloat16
+
 CLASSES = 5
 
 
@@ -34,11 +36,13 @@ def random_model(name: str, size: int, **options: Any) -> Any:
 
 
 def precision(takes: Callable[..., Any] | Iterable[str]) -> dict[str, str]:
-    """bfloat16 on a GPU, for a function or the fields of a recipe that take it; nothing elsewhere."""
+    """bfloat16 where both sides compute in it, for a function or the fields of a recipe that take it; else float32."""
     names = inspect.signature(takes).parameters if callable(takes) else takes
-    return {"precision": "bf16"} if on_gpu() and "precision" in names else {}
+    if "precision" not in names:
+        return {}
+    return {"precision": "bf16" if bfloat16(on_gpu()) else "f32"}
 
 
 def setup(options: Mapping[str, Any]) -> str:
     """For people: what ``precision`` came to."""
-    return "bfloat16" if "precision" in options else "float32"
+    return "bfloat16" if options.get("precision") == "bf16" else "float32"

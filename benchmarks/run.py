@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.images import make_folder
 from benchmarks.machine import default_backend, machine
 from benchmarks.options import Options
+from benchmarks.precision import ask_for_bfloat16
 from benchmarks.report import report
 
 FOLDER = Path(__file__).parent
@@ -34,6 +35,8 @@ def main() -> None:
     arguments = _parser().parse_args()
     size = "quick" if arguments.quick else "full" if arguments.full else "small"
     names = arguments.only or (SMALL if size == "small" else WORKS)
+    if arguments.bfloat16:
+        ask_for_bfloat16()
     with tempfile.TemporaryDirectory() as folder:
         data = str(arguments.data.resolve()) if arguments.data else ""
         if not data and size == "quick":
@@ -54,7 +57,9 @@ def main() -> None:
             if work.NEEDS_DATA and not options.data:
                 print("left out: it needs --data FOLDER with train/<class> and val/<class>")
                 continue
-            _keep(name, f"{device.upper()}, {options.cores} core{'s' * (options.cores > 1)}, {size}", options)
+            computing = ", bfloat16" if arguments.bfloat16 and not options.gpu else ""
+            cores = f"{options.cores} core{'s' * (options.cores > 1)}"
+            _keep(name, f"{device.upper()}, {cores}, {size}{computing}", options)
 
 
 def _keep(name: str, setting: str, options: Options) -> None:
@@ -100,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", choices=WORKS, metavar="WORK", help=f"of {', '.join(WORKS)}")
     parser.add_argument("--networks", nargs="+", metavar="NAME", help="of the works that measure several, only these")
     parser.add_argument("--turns", type=int, metavar="N", help="how often everything is measured")
+    parser.add_argument("--bfloat16", action="store_true", help="on a CPU too, both sides; a GPU always does")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="images: train/<class> and val/<class>")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of ResNet-18 until layer3, safetensors")
     return parser

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from benchmarks.precision import bfloat16
+
 
 @dataclass(frozen=True)
 class Guest:
@@ -22,8 +24,8 @@ class Guest:
         return self.torch.device("cuda" if self.gpu else "cpu")
 
     def autocast(self) -> Any:
-        """bfloat16 on a GPU; a context."""
-        return self.torch.autocast("cuda", self.torch.bfloat16, enabled=self.gpu)
+        """bfloat16 where both sides compute in it; a context."""
+        return self.torch.autocast(self.device.type, self.torch.bfloat16, enabled=bfloat16(self.gpu))
 
     def compiled(self, function: Callable[..., Any], wanted: bool) -> Callable[..., Any]:
         return self.torch.compile(function) if wanted else function
@@ -38,7 +40,7 @@ class Guest:
         how = "compiled" if compiled else "eager"
         return {
             "device": self.torch.cuda.get_device_name() if self.gpu else "cpu",
-            "setup": f"bfloat16 autocast, {how}" if self.gpu else f"float32, {how}",
+            "setup": f"bfloat16 autocast, {how}" if bfloat16(self.gpu) else f"float32, {how}",
             "versions": {name: version(name) for name in ("torch", "torchvision", "timm")},
         }
 

@@ -12,6 +12,7 @@ from jaxtl.models.convolution_onednn import by_onednn
 from jaxtl.models.general_convolution import general
 from jaxtl.models.onednn import for_onednn
 from jaxtl.models.pointwise import pointwise
+from jaxtl.models.product import product
 
 Pair = tuple[int, int]
 
@@ -78,8 +79,7 @@ def conv(
     is_pointwise = kernel.shape[:2] == (1, 1) and pads == ((0, 0), (0, 0)) and groups == 1
     if on_cpu():
         if is_pointwise:
-            pixels = x[:, ::stride, ::stride]
-            return (pixels.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*pixels.shape[:3], -1)
+            return product(x[:, ::stride, ::stride], kernel[0, 0])
         if kernel.shape[2] == 1 and kernel.shape[3] == groups > 1:
             return convolution_cpu.depthwise(x, kernel, stride, pads, dilation)
         places = _places(x, kernel, stride, pads, dilation)

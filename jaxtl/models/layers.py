@@ -21,6 +21,7 @@ from jaxtl.errors import InputError, nearest
 from jaxtl.models import batch_statistics, init
 from jaxtl.models.convolution import Pair, conv, pair
 from jaxtl.models.gelu import gelu
+from jaxtl.models.product import product
 from jaxtl.models.rectified import normalise_and_rectify
 from jaxtl.models.standardise import standardise
 
@@ -127,12 +128,8 @@ class Linear(nnx.Module):
         self.bias = param((out_features,), uniform) if bias else None
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        # of two dimensions, or XLA transposes all of x and of its gradient on a CPU
-        kernel = self.kernel[...].reshape(self.kernel.shape[-2:])
-        y = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
-        if self.bias is not None:
-            y = y + self.bias[...].astype(x.dtype)
-        return y.reshape(*x.shape[:-1], y.shape[-1])
+        y = product(x, self.kernel[...].reshape(self.kernel.shape[-2:]).astype(x.dtype))
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 
 class BatchNorm(nnx.Module):

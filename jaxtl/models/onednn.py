@@ -6,13 +6,15 @@ import json
 import platform
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxlib.version import __version_info__
 
-from jaxtl.jitted import for_this_machine, not_to_be_kept, nothing_kept
+from jaxtl.jitted import not_to_be_kept, nothing_kept
 
 CHECKED = (0, 10), (0, 11)
 """Versions of jaxlib whose way to oneDNN this is. It is the one that XLA takes itself with its option
@@ -22,9 +24,10 @@ MANY = 8  # images from which on it pays: what is compiled with oneDNN is compil
 
 
 def for_onednn(x: jax.Array, kernel: jax.Array) -> bool:
-    """Whether oneDNN is to compute with ``x`` (images, ...) in the program that is being traced. If so, that is not
-    kept in JAX's persistent compilation cache, which cannot hold it."""
-    wanted = for_this_machine() and x.dtype == kernel.dtype == jnp.float32 and x.shape[0] >= MANY and has_onednn()
+    """Whether oneDNN is to compute with ``x`` (images, ...) in the program that is being traced, which is one for this
+    machine. If so, that is not kept in JAX's persistent compilation cache, which cannot hold it."""
+    fast = x.dtype == jnp.float32 or (x.dtype == jnp.bfloat16 and multiplies_bfloat16())
+    wanted = fast and x.dtype == kernel.dtype and x.shape[0] >= MANY and has_onednn()
     if wanted:
         not_to_be_kept()
     return wanted
@@ -51,6 +54,19 @@ def has_onednn() -> bool:
     return np.array_equal(found, x)
 
 
+@cache
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products of bfloat16 matrices, Intel's AMX; where Linux says so.
+
+    >>> multiplies_bfloat16() in (True, False)
+    True
+    """
+    try:
+        return " amx_bf16 " in Path("/proc/cpuinfo").read_text(encoding="utf-8").replace("\n", " ")
+    except OSError:
+        return False
+
+
 def convolve(
     x: jax.Array,
     kernel: jax.Array,
@@ -59,9 +75,10 @@ def convolve(
     strides: Sequence[int] | None = None,
     dilations: Sequence[int] | None = None,
     groups: int = 1,
+    dtype: Any = None,
 ) -> jax.Array:
     """``x`` (batch, *places, in) convolved with ``kernel`` (*places, in / groups, out), over two or three kinds of
-    places. Float32 only, without gradients."""
+    places, in ``dtype`` or that of ``x``. Without gradients."""
     kinds = len(pads)
     strides, dilations = strides or [1] * kinds, dilations or [1] * kinds
     sizes = [
@@ -86,11 +103,22 @@ def convolve(
         },
         "feature_groups": groups,
     }
+    shape = x.shape[0], *sizes, kernel.shape[-1]
+    return _call("convolution", shape, dtype or x.dtype, {"onednn_conv_config": what}, x, kernel)
+
+
+def multiply_transposed(x: jax.Array, y: jax.Array) -> jax.Array:
+    """``x.T @ y`` in float32, of matrices. Without gradients."""
+    what = {"onednn_matmul_config": {"transpose_a": True}}
+    return _call("matmul", (x.shape[1], y.shape[1]), jnp.float32, what, x, y)
+
+
+def _call(name: str, shape: tuple[int, ...], dtype: Any, what: dict[str, Any], *given: jax.Array) -> jax.Array:
     call = jax.ffi.ffi_call(
-        "__onednn$convolution",
-        jax.ShapeDtypeStruct((x.shape[0], *sizes, kernel.shape[-1]), jnp.float32),
+        f"__onednn${name}",
+        jax.ShapeDtypeStruct(shape, dtype),
         custom_call_api_version=1,
-        legacy_backend_config=json.dumps({"onednn_conv_config": what}),
+        legacy_backend_config=json.dumps(what),
         vmap_method="sequential",
     )
-    return call(x, kernel)
+    return call(*given)

@@ -17,8 +17,8 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
 
 def attend_with_bias(query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array) -> jax.Array:
     """The same with a bias (batch, heads, queries, keys), or one that is broadcast to it."""
-    scores = _scores(_heads_first(query), _heads_first(key))
-    return _outputs(scores + bias.astype(scores.dtype), value)[0]
+    scores = _scores(_wide(query), _wide(key)) + bias
+    return _outputs(scores, value)[0]
 
 
 def _forward(query: jax.Array, key: jax.Array, value: jax.Array):
@@ -26,7 +26,7 @@ def _forward(query: jax.Array, key: jax.Array, value: jax.Array):
     early."""
 
     def of_some(query: jax.Array, log_total: jax.Array, key: jax.Array, value: jax.Array):
-        return _outputs(_scores(_heads_first(query), _heads_first(key)), value)
+        return _outputs(_scores(_wide(query), _wide(key)), value)
 
     shape = query.shape[0], query.shape[2], query.shape[1], 1
     total = jnp.zeros(shape, jnp.promote_types(query.dtype, jnp.float32))
@@ -38,20 +38,19 @@ def _backward(kept, gradient: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arra
     """Each image's gradients take the place of what they are the gradients of, likewise. In a single step of the loop
     XLA would find the forward pass's weights again, and keep them until here."""
     query, key, value, log_total = kept
+    arrays = query, key, value
 
-    def of_some(*arrays: jax.Array):
-        *heads_last, log_total = arrays
-        query, key, value, gradient = map(_heads_first, heads_last)
+    def of_some(*given: jax.Array):
+        *heads_last, log_total = given
+        query, key, value, gradient = map(_wide, heads_last)
         weights = jnp.exp(_scores(query, key) - log_total)
         for_weights = _scores(gradient, value)
-        mean = (weights * for_weights).sum(-1, keepdims=True)
-        for_scores = (weights * (for_weights - mean)).astype(query.dtype)
-        weights = weights.astype(value.dtype)
+        for_scores = weights * (for_weights - (weights * for_weights).sum(-1, keepdims=True))
         found = for_scores @ key, for_scores.swapaxes(2, 3) @ query, weights.swapaxes(2, 3) @ gradient
-        return tuple(map(_heads_first, found))
+        return tuple(_narrow(new, array.dtype) for new, array in zip(found, arrays, strict=True))
 
-    at_once = _images_at_once(query, key, value, steps=2)
-    return _in_place(of_some, (query, key, value), (jnp.asarray(gradient), log_total), at_once)
+    at_once = _images_at_once(*arrays, steps=2)
+    return _in_place(of_some, arrays, (jnp.asarray(gradient), log_total), at_once)
 
 
 attend.defvjp(_forward, _backward)
@@ -62,19 +61,21 @@ def _outputs(scores: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]
     top = lax.stop_gradient(scores.max(-1, keepdims=True))
     weights = jnp.exp(scores - top)
     total = weights.sum(-1, keepdims=True)
-    sums = jnp.matmul(weights.astype(value.dtype), _heads_first(value), preferred_element_type=scores.dtype)
-    return _heads_first((sums / total).astype(value.dtype)), top + jnp.log(total)
+    return _narrow(weights @ _wide(value) / total, value.dtype), top + jnp.log(total)
 
 
 def _scores(query: jax.Array, key: jax.Array) -> jax.Array:
-    wide = jnp.promote_types(query.dtype, jnp.float32)
-    return jnp.matmul(query, key.swapaxes(2, 3), preferred_element_type=wide)
+    return query @ key.swapaxes(2, 3)
 
 
-def _heads_first(x: jax.Array) -> jax.Array:
-    """(batch, tokens, heads, width) to (batch, heads, tokens, width), or back. XLA's products of such are the faster
-    ones."""
-    return x.transpose(0, 2, 1, 3)
+def _wide(x: jax.Array) -> jax.Array:
+    """(batch, tokens, heads, width) to (batch, heads, tokens, width), of which XLA's products are the faster ones, and
+    half precision to float32, for the same reason."""
+    return x.transpose(0, 2, 1, 3).astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _narrow(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    return x.astype(dtype).transpose(0, 2, 1, 3)
 
 
 def _in_place(function, changed: tuple[jax.Array, ...], fixed: tuple[jax.Array, ...], at_once: int):

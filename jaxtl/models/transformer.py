@@ -15,6 +15,7 @@ from jaxtl.errors import InputError
 from jaxtl.models import init
 from jaxtl.models.convolution import Pair, pair
 from jaxtl.models.layers import Activation, Conv, Dropout, Linear, param
+from jaxtl.models.product import product
 from jaxtl.models.softmax_attention import attend
 
 Norm = Callable[[int], nnx.Module]
@@ -181,7 +182,7 @@ class PatchConv(Conv):
         rows, columns = x.shape[1] // height, x.shape[2] // width
         x = x[:, : rows * height, : columns * width].reshape(-1, rows, height, columns, width, channels)
         x = x.transpose(0, 1, 3, 2, 4, 5).reshape(-1, rows, columns, height * width * channels)
-        y = x @ kernel.astype(x.dtype).reshape(-1, out)
+        y = product(x, kernel.astype(x.dtype).reshape(-1, out))
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from jaxtl import jitted
 from jaxtl.jitted import jit, nothing_kept
-from jaxtl.models import convolution, onednn
+from jaxtl.models import convolution, onednn, product
 from jaxtl.models.convolution import conv
 from jaxtl.models.convolution_onednn import by_onednn
 from jaxtl.models.general_convolution import general
@@ -51,8 +51,11 @@ AS_MANY_GROUPS_AS_OUTPUTS = [(3, 6, 3), (6, 6, 6)]
 CASES = [*itertools.product(PLACES, GROUPS), *itertools.product(PLACES[1:3], AS_MANY_GROUPS_AS_OUTPUTS)]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16], ids=lambda dtype: np.dtype(dtype).name)
 @pytest.mark.parametrize(("places", "channels"), CASES, ids=str)
-def test_values_and_gradients(places, channels) -> None:
+def test_values_and_gradients(places, channels, dtype) -> None:
+    if dtype == jnp.bfloat16 and not onednn.multiplies_bfloat16():
+        pytest.skip("this processor has no products of bfloat16")
     (size, kernel, stride, pads, dilation), (groups, inputs, outputs) = places, channels
     generator = np.random.default_rng(0)
     x = generator.standard_normal((8, *size, inputs))
@@ -64,10 +67,36 @@ def test_values_and_gradients(places, channels) -> None:
 
     with jax.enable_x64(True), nothing_kept():
         exact = run(general, x, filters)
-        found = jit(lambda *given: run(by_onednn, *given))(np.float32(x), np.float32(filters))
+        found = jit(lambda *given: run(by_onednn, *given))(x.astype(dtype), filters.astype(dtype))
+    tolerance = 1e-5 if dtype == np.float32 else 2e-2
     for ours, theirs in zip(found, exact, strict=True):
-        assert ours.dtype == np.float32
-        np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
+        assert ours.dtype == dtype
+        np.testing.assert_allclose(np.float64(ours), theirs, atol=tolerance * np.abs(theirs).max())
+
+
+@pytest.mark.skipif(not onednn.multiplies_bfloat16(), reason="this processor has no products of bfloat16")
+def test_products_of_bfloat16_and_their_gradients() -> None:
+    generator = np.random.default_rng(0)
+    x, kernel = generator.standard_normal((8, 7, 5, 6)), generator.standard_normal((6, 9))
+
+    def run(multiply, x, kernel):
+        y, pull = jax.vjp(multiply, x, kernel)
+        return y, *pull(jnp.sin(jnp.arange(y.size)).reshape(y.shape).astype(y.dtype))
+
+    with jax.enable_x64(True), nothing_kept():
+        exact = run(jnp.matmul, x, kernel)
+        found = jit(lambda *given: run(product.by_onednn, *given))(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
+    for ours, theirs in zip(found, exact, strict=True):
+        assert (ours.dtype, ours.shape) == (jnp.bfloat16, theirs.shape)
+        np.testing.assert_allclose(np.float64(ours), theirs, atol=2e-2 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16], ids=lambda dtype: np.dtype(dtype).name)
+def test_only_products_of_bfloat16_are_its(dtype) -> None:
+    x, kernel = jnp.zeros((8, 64, 512), dtype), jnp.zeros((512, 512), dtype)
+    taken = "__onednn$matmul" in _lowered(jax.grad(lambda kernel: product.product(x, kernel).sum()), kernel)
+    assert taken == (dtype == jnp.bfloat16 and onednn.multiplies_bfloat16())
+    assert "__onednn" not in _lowered(product.product, x[:, 0], kernel)  # a head
 
 
 @pytest.mark.usefixtures("small_ones_too")
@@ -99,10 +128,10 @@ def test_large_ones_are_and_those_in_groups() -> None:
     "given",
     [
         (np.ones((onednn.MANY - 1, 8, 8, 4), np.float32), np.ones((3, 3, 4, 4), np.float32)),
-        (np.ones((onednn.MANY, 8, 8, 4), jnp.bfloat16), np.ones((3, 3, 4, 4), jnp.bfloat16)),
+        (np.ones((onednn.MANY, 8, 8, 4), np.float16), np.ones((3, 3, 4, 4), np.float16)),
         (np.ones((onednn.MANY, 8, 8, 4), np.float32), np.ones((1, 1, 4, 4), np.float32)),
     ],
-    ids=["few images", "bfloat16", "pointwise"],
+    ids=["few images", "float16", "pointwise"],
 )
 def test_others_are_not(given) -> None:
     assert CALL not in _lowered(conv, *given)
