@@ -7,14 +7,16 @@
     python -m benchmarks.run --full --only fine_tuning --data FOLDER --weights FILE
     python -m benchmarks.run --quick                           # every work on toy inputs, to see that it runs
 
-``FOLDER`` holds ``train/<class>`` and ``val/<class>``; ``FILE`` is for ResNet-18 cut after ``layer3``. Each work is one
-file here: what it measures, its two sides, its table. ``results.json`` and ``RESULTS.md`` are written by the program
-alone; a work that is not run keeps its last results, with the date and the versions they were measured with.
+``FOLDER`` holds ``train/<class>`` and ``val/<class>``; ``FILE`` is for ResNet-18 cut after ``layer3``; with
+``--bfloat16`` both sides compute in bfloat16 on a CPU too. Each work is one file here: what it measures, its two sides,
+its table. ``results.json`` and ``RESULTS.md`` are written by the program alone; a work that is not run keeps its last
+results, with the date and the versions they were measured with.
 
 **Turns.** Each side is a process of its own, and the sides take turns, every other turn in the opposite order. A figure
 is the median of its turns, with the smallest and the largest; a ratio is the median of the turns' ratios. Where a rate
 is measured both processes live on and one waits while the other works, and compilation and warm-up come first. Where a
-whole run is measured, every turn is a fresh process with empty caches of its own, and compilation counts.
+whole run is measured, every turn is a fresh process with empty caches of its own and the turn's number for a seed, and
+compilation counts.
 
 **PyTorch** is set up as its users would for speed: timm's networks in the channels-last layout; the frozen front
 under ``no_grad``, so that it stores nothing, its BatchNorms in evaluation mode; fused AdamW over the trained

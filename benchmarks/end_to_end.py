@@ -31,10 +31,10 @@ def jaxtl_side(case: dict[str, Any]) -> Side:
     recipe = jaxtl.Recipe(**{name: value for name, value in wanted.items() if name in known})
     lacking = [name for name in wanted if name not in known]
 
-    def run(_: Any) -> dict[str, Any]:
+    def run(seed: int) -> dict[str, Any]:
         begun = time.perf_counter()
         with quiet():
-            prepared = prepare(recipe)
+            prepared = prepare(recipe.replace(seed=seed))
             result = jaxtl.fine_tune(prepared.model, prepared.data, prepared.recipe, progress=False)
         jax.block_until_ready(result.model.params)
         seconds = time.perf_counter() - begun
@@ -68,7 +68,7 @@ def torch_side(case: dict[str, Any]) -> Side:
     torch = guest()
     task = Task(**case["task"])
     how = {name: case[name] for name in ("workers", "compiled", "timed")}
-    return Side(_watched(lambda _: train(torch, task, **how)), **torch.about(case["compiled"]))
+    return Side(_watched(lambda seed: train(torch, task, seed=seed, **how)), **torch.about(case["compiled"]))
 
 
 def _watched(run: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:

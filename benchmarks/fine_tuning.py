@@ -19,9 +19,9 @@ NEEDS_DATA = True
 ABOUT = (
     "All of ResNet-18 cut after `layer3`, 160 pixels, batches of 32, light augmentation (random-resized crop of "
     "0.35 to 1 of the area, flip), AdamW, a cosine after half an epoch of warm-up, the head at ten times the body's "
-    "rate, label smoothing; validated after every epoch. The same recipe on both sides. Seconds count from after "
-    "the imports, jaxtl's compilation included. On a GPU: ResNet-50 with random weights, 224 pixels, batches of 256; "
-    '"busy" is what `nvidia-smi` says.'
+    "rate, label smoothing; validated after every epoch. The same recipe on both sides, another seed in every turn. "
+    "Seconds count from after the imports, jaxtl's compilation included. On a GPU: ResNet-50 with random weights, "
+    '224 pixels, batches of 256; "busy" is what `nvidia-smi` says.'
 )
 
 

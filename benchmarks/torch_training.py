@@ -30,7 +30,7 @@ def rate(step: int, steps: int, warmup: int, final: float) -> float:
     return value * min((step + 1) / warmup, 1.0) if warmup else value
 
 
-def train(guest: Guest, task: Task, *, workers: int, compiled: bool, timed: int | None) -> dict[str, Any]:
+def train(guest: Guest, task: Task, *, seed: int, workers: int, compiled: bool, timed: int | None) -> dict[str, Any]:
     """Does the task, or its first ``timed`` epochs: the others are then taken to need the median of these.
 
     Without caching all epochs do the same work on fresh images, so that few of them tell what the rest needs.
@@ -40,6 +40,7 @@ def train(guest: Guest, task: Task, *, workers: int, compiled: bool, timed: int 
         accuracy of each validation; ``accuracy`` at the end; ``extrapolated``, the number of epochs that were not run.
     """
     begun = time.perf_counter()
+    guest.torch.manual_seed(seed)
     classes = sum(entry.is_dir() for entry in os.scandir(f"{task.data}/train"))
     network = Network(
         guest,

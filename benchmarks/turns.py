@@ -124,6 +124,7 @@ class Variant:
 def whole_runs(module: str, variants: Sequence[Variant], turns: int) -> dict[str, Any]:
     """The answers of each variant, by label, one a turn, each from a fresh process.
 
+    A side is asked for the number of the turn, which is a seed.
     To an answer are added ``started``, the seconds until the process had its imports, and its ``memory``.
     """
     labels = [label for variant in variants for label in (variant.label, variant.again) if label is not None]
@@ -135,7 +136,7 @@ def whole_runs(module: str, variants: Sequence[Variant], turns: int) -> dict[str
                 environment = {name: text.format(cache=cache) for name, text in (variant.environment or {}).items()}
                 for label in filter(None, (variant.label, variant.again)):
                     with Worker(module, variant.side, variant.case, cache, environment) as worker:
-                        answer = worker.ask("run")
+                        answer = worker.ask(turn)
                         memory = worker.ask("memory")
                         about[label] = worker.about
                     answers[label].append({**answer, "started": worker.started, "memory": memory})
