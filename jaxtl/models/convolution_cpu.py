@@ -40,6 +40,25 @@ def _apart_gradients(
 apart.defvjp(_apart_forward, _apart_gradients)
 
 
+def unfolded(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads, dilation: int) -> jax.Array:
+    """As a product of all windows, laid out one after the other, with the kernel. Where the output has 2x2 places or
+    fewer it takes a fifth to a tenth of the time of XLA's own form."""
+    rows, columns, channels, outputs = kernel.shape
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    reach = [size - (taps - 1) * dilation for size, taps in zip(padded.shape[1:3], (rows, columns), strict=True)]
+    windows = jnp.stack(
+        [
+            padded[:, top : top + reach[0] : stride, left : left + reach[1] : stride]
+            for top in range(0, rows * dilation, dilation)
+            for left in range(0, columns * dilation, dilation)
+        ],
+        3,
+    )
+    places = windows.shape[1:3]
+    y = windows.reshape(-1, rows * columns * channels) @ kernel.reshape(-1, outputs)
+    return y.reshape(-1, *places, outputs)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def dense(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads, dilation: int) -> jax.Array:
     """Any convolution without groups: XLA's own, with another form of the kernel's gradient. That goes image by image,

@@ -138,11 +138,11 @@ def test_values_and_gradients_on_large_maps(case: dict, outputs: int) -> None:
         {"size": (8, 7), "kernel": (3, 5), "padding": "same", "stride": 2},
         {"size": (9, 8), "kernel": (3, 3), "padding": 2, "dilation": 2},
         {"size": (8, 8), "kernel": (1, 1), "padding": 1},
-        {"size": (6, 6), "kernel": (4, 4), "padding": 0, "stride": 4},
+        {"size": (12, 9), "kernel": (4, 4), "padding": 0, "stride": 4},
     ],
     ids=str,
 )
-def test_values_and_gradients_where_for_this_machine(case: dict, dtype) -> None:
+def test_values_and_gradients_in_a_program_for_this_machine(case: dict, dtype) -> None:
     options = {key: value for key, value in case.items() if key not in ("size", "kernel")}
     generator = np.random.default_rng(0)
     x = generator.standard_normal((3, *case["size"], 5))
@@ -161,6 +161,28 @@ def test_values_and_gradients_where_for_this_machine(case: dict, dtype) -> None:
     for ours, theirs in zip(found, exact, strict=True):
         assert ours.dtype == dtype
         np.testing.assert_allclose(np.asarray(ours, np.float64), theirs, atol=tolerance * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"size": (2, 2), "kernel": 3, "padding": 1},
+        {"size": (4, 3), "kernel": 3, "padding": 1, "stride": 2},
+        {"size": (1, 1), "kernel": 3, "padding": 1},
+        {"size": (7, 7), "kernel": 7, "padding": 0},
+        {"size": (6, 5), "kernel": 3, "padding": 0, "dilation": 2},
+        {"size": (9, 4), "kernel": 4, "padding": (0, 1), "stride": 4},
+    ],
+    ids=str,
+)
+def test_values_and_gradients_of_few_outputs(case: dict) -> None:
+    options = {key: value for key, value in case.items() if key not in ("size", "kernel")}
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((3, *case["size"], 5), np.float32)
+    kernel = generator.standard_normal((case["kernel"], case["kernel"], 5, 6), np.float32)
+    _compare(x, kernel, 1, options)
+    form = str(jax.make_jaxpr(lambda kernel: conv(x, kernel, **options))(kernel))
+    assert ("conv_general_dilated" in form) == (jax.default_backend() != "cpu")
 
 
 @pytest.mark.skipif(not xla_options(), reason="XLA convolves as it does elsewhere")
