@@ -84,7 +84,7 @@ def conv(
         if kernel.shape[2] == 1 and kernel.shape[3] == groups > 1:
             return convolution_cpu.depthwise(x, kernel, stride, pads, dilation)
         places = _places(x, kernel, stride, pads, dilation)
-        if places <= SMALL and groups == 1:
+        if 0 < places <= SMALL and groups == 1:
             return convolution_cpu.unfolded(x, kernel, stride, pads, dilation)
         if for_this_machine():
             pays = kernel.size >= KERNEL and x.shape[0] * places * kernel.size >= WORK
@@ -113,8 +113,8 @@ def _pads(x: jax.Array, kernel: jax.Array, stride: int, padding: int | Pair | st
 
 
 def _places(x: jax.Array, kernel: jax.Array, stride: int, pads: tuple[Pair, Pair], dilation: int) -> int:
-    """Pixels of the output."""
+    """Pixels of the output; 0 where the kernel is larger than what it sees."""
     height, width = (
         (x.shape[i + 1] + sum(pads[i]) - (kernel.shape[i] - 1) * dilation - 1) // stride + 1 for i in range(2)
     )
-    return height * width
+    return max(height, 0) * max(width, 0)
