@@ -17,7 +17,7 @@ from PIL import Image
 
 from jaxtl.data import sources
 from jaxtl.data.augment import Augment
-from jaxtl.data.keeping import KeptImages
+from jaxtl.data.keeping import KeptImages, as_evaluated
 from jaxtl.data.memory import Memory
 from jaxtl.data.pipeline import Batch, epoch_order, ordered_batches
 from jaxtl.data.preprocess import Preprocess
@@ -137,7 +137,7 @@ class Data:
         self._places: dict[str, np.ndarray] = {}  # of a split's images among those that were opened, where some are not
         self._prepared = {
             split: Memory(
-                functools.partial(_prepared, preprocess, source), lambda pixels: pixels.nbytes, PREPARED_BYTES
+                functools.partial(as_evaluated, source, preprocess), lambda pixels: pixels.nbytes, PREPARED_BYTES
             )
             for split, source in self._opened.items()
         }
@@ -431,14 +431,6 @@ class Data:
         kept: KeptImages | None = self.__dict__.get("_kept")
         chosen = None if kept is None else kept.chosen
         return [f"training images kept on {chosen.kind}"] if chosen and chosen.kind in ("device", "disk") else []
-
-
-def _prepared(preprocess: Preprocess, source: Source, index: int) -> np.ndarray:
-    return preprocess(source[index][0])
-
-
-def _bytes(pixels: np.ndarray) -> int:
-    return pixels.nbytes
 
 
 def _key_of(source: Source, unique: str) -> str:

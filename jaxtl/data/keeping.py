@@ -73,8 +73,8 @@ class KeptImages:
         self._threads = threads
         self._wanted = storage
         self.at_least = _SPARE * max(preprocess.size) if crops else None
-        begun = functools.partial(_as_training_begins, source, preprocess, crops)
-        self._memory = Memory(begun, lambda pixels: pixels.nbytes, DECODED_BYTES)
+        make = functools.partial(_whole if crops else as_evaluated, source, preprocess)
+        self._memory = Memory(make, lambda pixels: pixels.nbytes, DECODED_BYTES)
         if not crops and prepared is not None:
             self._memory = prepared
         self._disk: DecodedImages | None = None
@@ -177,7 +177,7 @@ class KeptImages:
     def decoded(self, index: int) -> np.ndarray:
         """The image as it is kept on the device or on disk, decoded now."""
         if self.at_least is None:
-            return _as_training_begins(self._source, self._preprocess, False, index)
+            return as_evaluated(self._source, self._preprocess, index)
         return as_pixels(sources.pixels(self._source, index, self.at_least), self._preprocess.channels)
 
     def _begin(self) -> None:
@@ -232,8 +232,10 @@ class KeptImages:
         return hashlib.sha256(f"{self._content_key()}\n{how}".encode()).hexdigest()[:16]
 
 
-def _as_training_begins(source: Source, preprocess: Preprocess, crops: bool, index: int) -> np.ndarray:
-    """Whole where training crops at random, else prepared."""
-    if crops:
-        return as_pixels(sources.pixels(source, index, None), preprocess.channels)
+def as_evaluated(source: Source, preprocess: Preprocess, index: int) -> np.ndarray:
+    """An image of a source as the evaluation sees it."""
     return preprocess(source[index][0])
+
+
+def _whole(source: Source, preprocess: Preprocess, index: int) -> np.ndarray:
+    return as_pixels(sources.pixels(source, index, None), preprocess.channels)
