@@ -23,9 +23,10 @@ under ``no_grad``, so that it stores nothing, its BatchNorms in evaluation mode;
 parameters alone; timm's loader with persistent workers, images shipped as bytes and normalised in batches; features
 cached in memory where jaxtl caches them; on a GPU bfloat16 autocast and ``torch.compile``.
 
-**Both** use all the cores they may. Measure on a quiet machine: other work slows the two unequally, since PyTorch's
-threads wait for each other at every operation and one that is interrupted holds up the rest. Where that cannot be had,
-one core is fairer: ``taskset -c 0 python -m benchmarks.run``.
+**Both** use all the cores they may, and have their memory in huge pages where Linux gives them on request: the command
+``jaxtl`` asks for them by itself, PyTorch's users must. Measure on a quiet machine: other work slows the two unequally,
+since PyTorch's threads wait for each other at every operation and one that is interrupted holds up the rest. Where that
+cannot be had, one core is fairer: ``taskset -c 0 python -m benchmarks.run``.
 
 **Memory** is the most that a side's process and the workers that it started held at any time, interpreter and libraries
 included, what they share counted once (``benchmarks.host_memory``).

@@ -10,14 +10,17 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from jaxtl.huge_pages import TUNABLES, WANTED
+
 
 def machine() -> dict[str, Any]:
-    """Processor, cores that may be used, memory in GB, and Python's version."""
+    """Processor, cores that may be used, memory in GB and whether programs asked for huge pages, Python's version."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "cpu": next(_lines("/proc/cpuinfo", "model name"), platform.processor()),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(pages / 2**30),
+        "huge_pages": WANTED in os.environ.get(TUNABLES, ""),
         "python": platform.python_version(),
     }
 

@@ -42,7 +42,8 @@ def _where(entry: Mapping[str, Any]) -> str:
     devices = dict.fromkeys(side["device"] for side in sides)
     inputs = [f"{what} {entry[what]}" for what in ("data", "weights") if entry[what]]
     return (
-        f"{entry['date']}, {machine['cpu']}, cores used: {machine['cores']}, {machine['memory_gb']} GB, device "
+        f"{entry['date']}, {machine['cpu']}, cores used: {machine['cores']}, {machine['memory_gb']} GB"
+        f"{' in huge pages' * machine.get('huge_pages', False)}, device "
         f"{' and '.join(devices)}; Python {machine['python']}, "
         f"{', '.join(f'{name} {version}' for name, version in versions.items())}. {'; '.join(setups)}. "
         f"Turns: {entry['turns']}{''.join('; ' + given for given in inputs)}."

@@ -16,6 +16,7 @@ from benchmarks.machine import default_backend, machine
 from benchmarks.options import Options
 from benchmarks.precision import ask_for_bfloat16
 from benchmarks.report import report
+from jaxtl.huge_pages import restart_with_huge_pages
 
 FOLDER = Path(__file__).parent
 WORKS = (
@@ -112,4 +113,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxtl.backend import on_cpu
 from jaxtl.compiled import keep_compiled
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
 from jaxtl.finetune.misuse import warnings_for
 from jaxtl.finetune.phases import position, score
 from jaxtl.finetune.strategies import expand
+from jaxtl.huge_pages import say_where_lacking
 from jaxtl.model import Model
 from jaxtl.notices import say
 from jaxtl.recipe import Recipe
@@ -31,6 +34,8 @@ from jaxtl.train.recalibrate import recalibrate
 from jaxtl.train.task import check_task
 from jaxtl.train.written import checkpoint_folder, write_history, write_recipe, write_results
 from jaxtl.trees import unflatten
+
+MANY_PIXELS = 2**18  # of a batch, from which on huge pages make a difference
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,8 @@ def fine_tune(
     """
     keep_compiled()
     recipe = (recipe or Recipe()).replace(**fields) if fields else recipe or Recipe()
+    if on_cpu() and recipe.batch_size * math.prod(data.train_preprocess.size) >= MANY_PIXELS:
+        say_where_lacking()
     check_fits(model, data)
     if recipe.strategy == "scratch":
         model = _without_weights(model, recipe.seed)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxtl.backend import on_cpu, on_gpu
 from jaxtl.data.preprocess import normalise
@@ -24,6 +24,7 @@ from jaxtl.train.losses import PerImage, Task, make_task
 from jaxtl.train.mixing import mix
 from jaxtl.train.state import TrainState
 from jaxtl.train.test_time import averaged, variants
+from jaxtl.train.update import updated, where
 from jaxtl.trees import Tree, combine
 
 Batch = Mapping[str, Any]
@@ -145,13 +146,11 @@ def train_step_function(
             stats, found = _summed(one, state.batch_stats, (jnp.arange(accumulate) + 2, parts))
             gradients, value, score = jax.tree.map(lambda total: total / accumulate, found)
         gradients = as_stored(gradients) if on_gpu() else gradients
-        given = {} if rates is None else {"rates": rates}
-        updates, opt_state = bound.update(gradients, state.opt_state, state.params, **given)
-        params = optax.apply_updates(state.params, updates)
         finite = all_finite((value, gradients))
-        moved = (params, stats, opt_state, _averaged(state, params, stats, ema))
-        kept = (state.params, state.batch_stats, state.opt_state, state.average)
-        params, stats, opt_state, average = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, kept)
+        update = partial(bound.update, **({} if rates is None else {"rates": rates}))
+        params, opt_state = updated(update, gradients, state.opt_state, state.params, finite)
+        stats = where(finite, stats, state.batch_stats)
+        average = where(finite, _averaged(state, params, stats, ema), state.average)
         new = state.replace(step=state.step + 1, params=params, batch_stats=stats, opt_state=opt_state, average=average)
         return new, {"loss": value, task.score_name: score, "finite": finite}
 

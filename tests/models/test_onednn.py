@@ -15,7 +15,7 @@ import pytest
 
 from jaxtl import jitted
 from jaxtl.jitted import jit, nothing_kept
-from jaxtl.models import convolution, onednn, product
+from jaxtl.models import convolution, convolution_onednn, onednn, product
 from jaxtl.models.convolution import conv
 from jaxtl.models.convolution_onednn import by_onednn
 from jaxtl.models.general_convolution import general
@@ -72,6 +72,26 @@ def test_values_and_gradients(places, channels, dtype) -> None:
     for ours, theirs in zip(found, exact, strict=True):
         assert ours.dtype == dtype
         np.testing.assert_allclose(np.float64(ours), theirs, atol=tolerance * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize(("size", "stride"), [((20, 21), 1), ((21, 20), 2)], ids=str)
+def test_the_gradient_of_a_kernel_from_many_images_with_large_maps(size, stride) -> None:
+    generator = np.random.default_rng(0)
+    shape = (3, 3, convolution_onednn.FEW, 5)
+    x = generator.standard_normal((convolution_onednn.IMAGES, *size, shape[2]), np.float32)
+    pads = ((1, 1), (1, 1))
+
+    def of_kernel(convolve, x):
+        kernel = jnp.ones(shape, x.dtype)
+        return jax.grad(lambda kernel: jnp.sin(convolve(x, kernel, stride, pads, 1, 1)).sum())(kernel)
+
+    with jax.enable_x64(True):
+        exact = of_kernel(general, np.float64(x))
+        assert _lowered(lambda x: of_kernel(by_onednn, x), x).count(CALL) == 2
+        assert _lowered(lambda x: of_kernel(by_onednn, x), x[1:]).count(CALL) == 1
+        with nothing_kept():
+            found = jit(lambda x: of_kernel(by_onednn, x))(x)
+    np.testing.assert_allclose(found, exact, atol=1e-5 * np.abs(exact).max())
 
 
 @pytest.mark.skipif(not onednn.multiplies_bfloat16(), reason="this processor has no products of bfloat16")
