@@ -1,7 +1,7 @@
 """Memory in pages of 2 MB, which a program on Linux gets only if it asks for them before it starts.
 
 XLA on a CPU takes new memory for every step. In pages of 4 KB a processor spends a part of the step on finding each of
-them: in pages of 2 MB a training step of a ResNet-18 takes 5 to 15 % less time.
+them: in pages of 2 MB an epoch of a ResNet-18 takes 5 to 10 % less time, a forward pass up to 15 %.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ def restart_with_huge_pages() -> None:
     To be called first of all, before anything is read, opened or computed. It returns, and nothing has happened, where
     the program has them, where the system gives none or gives them to all, and outside Linux with glibc.
 
-    >>> restart_with_huge_pages() if "no program to start anew" in sys.orig_argv else None
+    >>> import subprocess
+    >>> program = "from jaxtl.huge_pages import *; restart_with_huge_pages(); print(lacking(os.environ))"
+    >>> subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout
+    'False\\n'
     """
-    if lacking(os.environ):
+    if sys.executable and lacking(os.environ):
         told = os.environ.get(TUNABLES)
         os.environ[TUNABLES] = ":".join(filter(None, (told, f"{WANTED}=1")))
         try:
@@ -41,7 +44,7 @@ def restart_with_huge_pages() -> None:
 def say_where_lacking() -> None:
     """Says, once in a process, how to get huge pages if this one could have them."""
     if lacking(os.environ):
-        say(f"training steps take 5 to 15 % less time on this CPU in a program that is started with {SETTING}")
+        say(f"training on this CPU takes 5 to 10 % less time in a program that is started with {SETTING}")
 
 
 def lacking(environment: Mapping[str, str]) -> bool:
