@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from jaxtl.huge_pages import TUNABLES, WANTED
+from jaxtl.huge_pages import ASKED, TUNABLES
 
 
 def machine() -> dict[str, Any]:
@@ -20,7 +20,7 @@ def machine() -> dict[str, Any]:
         "cpu": next(_lines("/proc/cpuinfo", "model name"), platform.processor()),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(pages / 2**30),
-        "huge_pages": WANTED in os.environ.get(TUNABLES, ""),
+        "huge_pages": ASKED in os.environ.get(TUNABLES, ""),
         "python": platform.python_version(),
     }
 

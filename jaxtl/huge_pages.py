@@ -14,8 +14,8 @@ from pathlib import Path
 
 from jaxtl.notices import say
 
-TUNABLES, WANTED = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
-SETTING = f"{TUNABLES}={WANTED}=1"
+TUNABLES, TUNABLE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
+ASKED = f"{TUNABLE}=1"
 _SINCE = (2, 35)  # glibc's version
 _ALLOWED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -33,7 +33,7 @@ def restart_with_huge_pages() -> None:
     """
     if sys.executable and lacking(os.environ):
         told = os.environ.get(TUNABLES)
-        os.environ[TUNABLES] = ":".join(filter(None, (told, f"{WANTED}=1")))
+        os.environ[TUNABLES] = ":".join(filter(None, (told, ASKED)))
         try:
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
         except OSError:
@@ -44,7 +44,7 @@ def restart_with_huge_pages() -> None:
 def say_where_lacking() -> None:
     """Says, once in a process, how to get huge pages if this one could have them."""
     if lacking(os.environ):
-        say(f"training on this CPU may take up to a tenth less time in a program that is started with {SETTING}")
+        say(f"training on this CPU may take up to a tenth less time if started with {TUNABLES}={ASKED}")
 
 
 def lacking(environment: Mapping[str, str]) -> bool:
@@ -53,7 +53,7 @@ def lacking(environment: Mapping[str, str]) -> bool:
     >>> lacking({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"})
     False
     """
-    return WANTED not in environment.get(TUNABLES, "") and _glibc() >= _SINCE and _given_on_request()
+    return TUNABLE not in environment.get(TUNABLES, "") and _glibc() >= _SINCE and _given_on_request()
 
 
 def _glibc() -> tuple[int, ...]:

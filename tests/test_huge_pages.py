@@ -101,7 +101,7 @@ def test_a_run_without_them_says_once_how_to_get_them(monkeypatch, wanting, capl
     with caplog.at_level("INFO", "jaxtl"):
         huge_pages.say_where_lacking()
         huge_pages.say_where_lacking()
-    assert [huge_pages.SETTING in record.message for record in caplog.records] == [True]
+    assert [f"{huge_pages.TUNABLES}={huge_pages.ASKED}" in record.message for record in caplog.records] == [True]
 
 
 def test_the_command_is_also_a_module() -> None:

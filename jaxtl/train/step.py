@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxtl.backend import on_cpu, on_gpu
 from jaxtl.data.preprocess import normalise
@@ -24,7 +25,7 @@ from jaxtl.train.losses import PerImage, Task, make_task
 from jaxtl.train.mixing import mix
 from jaxtl.train.state import TrainState
 from jaxtl.train.test_time import averaged, variants
-from jaxtl.train.update import updated, where
+from jaxtl.train.update import updated
 from jaxtl.trees import Tree, combine
 
 Batch = Mapping[str, Any]
@@ -149,8 +150,8 @@ def train_step_function(
         finite = all_finite((value, gradients))
         update = partial(bound.update, **({} if rates is None else {"rates": rates}))
         params, opt_state = updated(update, gradients, state.opt_state, state.params, finite)
-        stats = where(finite, stats, state.batch_stats)
-        average = where(finite, _averaged(state, params, stats, ema), state.average)
+        stats = optax.tree.where(finite, stats, state.batch_stats)
+        average = optax.tree.where(finite, _averaged(state, params, stats, ema), state.average)
         new = state.replace(step=state.step + 1, params=params, batch_stats=stats, opt_state=opt_state, average=average)
         return new, {"loss": value, task.score_name: score, "finite": finite}
 

@@ -6,6 +6,7 @@ import importlib
 import pytest
 
 from benchmarks import frozen_stages, number_of_images, train_step, whole_tasks
+from benchmarks.machine import machine
 from benchmarks.options import Options
 from benchmarks.report import report
 from benchmarks.run import WORKS, _parser
@@ -141,3 +142,9 @@ def test_every_work_says_what_it_is(name):
 def test_turns_by_size():
     assert Options("full", gpu=False, cores=2).turns == 5
     assert Options("full", gpu=False, cores=2, given_turns=3).turns == 3
+
+
+@pytest.mark.parametrize(("told", "expected"), [("glibc.malloc.hugetlb=1", True), ("glibc.malloc.hugetlb=0", False)])
+def test_whether_memory_was_in_huge_pages_is_written_down(monkeypatch, told, expected):
+    monkeypatch.setenv("GLIBC_TUNABLES", told)
+    assert machine()["huge_pages"] is expected
