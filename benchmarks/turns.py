@@ -79,7 +79,8 @@ def rates(module: str, case: Case, turns: int, seconds: float, *, warm_up: int =
     """Images per second of both sides of a case, one figure a turn.
 
     A side is asked for so many repetitions and answers with the seconds they took; ``more["images"]`` is how many
-    images one repetition is.
+    images one repetition is. Each turn begins with one that does not count: a hypervisor may have taken the memory that
+    a side gave back before the other's turn, and a step of a large network takes a third longer until it has it again.
     """
     with contextlib.ExitStack() as stack:
         cache = stack.enter_context(tempfile.TemporaryDirectory())
@@ -92,6 +93,7 @@ def rates(module: str, case: Case, turns: int, seconds: float, *, warm_up: int =
             repetitions[side] = max(1, round(seconds / worker.ask(1)))
         for turn in range(turns):
             for side in _in_order(SIDES, turn):
+                workers[side].ask(1)
                 images = repetitions[side] * workers[side].about["more"]["images"]
                 found[side].append(images / workers[side].ask(repetitions[side]))
         return {

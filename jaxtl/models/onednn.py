@@ -107,10 +107,11 @@ def convolve(
     return _call("convolution", shape, dtype or x.dtype, {"onednn_conv_config": what}, x, kernel)
 
 
-def multiply_transposed(x: jax.Array, y: jax.Array) -> jax.Array:
-    """``x.T @ y`` in float32, of matrices. Without gradients."""
-    what = {"onednn_matmul_config": {"transpose_a": True}}
-    return _call("matmul", (x.shape[1], y.shape[1]), jnp.float32, what, x, y)
+def multiply(x: jax.Array, y: jax.Array, *, transpose_x: bool = False, transpose_y: bool = False) -> jax.Array:
+    """The product of two matrices, or of their transposes, in float32. Without gradients."""
+    what = {"onednn_matmul_config": {"transpose_a": transpose_x, "transpose_b": transpose_y}}
+    shape = x.shape[transpose_x], y.shape[not transpose_y]
+    return _call("matmul", shape, jnp.float32, what, x, y)
 
 
 def _call(name: str, shape: tuple[int, ...], dtype: Any, what: dict[str, Any], *given: jax.Array) -> jax.Array:

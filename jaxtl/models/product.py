@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxtl.backend import on_cpu
 from jaxtl.jitted import for_this_machine
-from jaxtl.models.onednn import convolve, for_onednn, multiply_transposed
+from jaxtl.models.onednn import convolve, for_onednn, multiply
 
 WORK = 2**26  # multiplications from which on oneDNN is worth calling
 
@@ -40,7 +40,7 @@ def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Arra
 def _gradients(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
     rows, of_rows = (array.reshape(-1, array.shape[-1]) for array in (x, gradient))
-    return by_onednn(gradient, kernel.T), multiply_transposed(of_rows, rows).T.astype(kernel.dtype)
+    return by_onednn(gradient, kernel.T), multiply(of_rows, rows, transpose_x=True).T.astype(kernel.dtype)
 
 
 by_onednn.defvjp(_forward, _gradients)
