@@ -29,8 +29,8 @@ _OUTPUT: Matrix = ((1, 1, 1, 0), (0, 1, -1, -1))
 
 
 def pays(x: jax.Array, kernel: jax.Array, stride: int, dilation: int, groups: int) -> bool:
-    """Whether it is faster, forward and backward, than oneDNN's convolutions with XLA's kernel gradient: most sizes take
-    0.75 to 0.9 of the time."""
+    """Whether it is faster, forward and backward, than oneDNN's convolutions with XLA's kernel gradient: most sizes
+    take 0.75 to 0.9 of the time."""
     plain = kernel.shape[:2] == (3, 3) and stride == dilation == groups == 1
     return plain and x.dtype == jnp.float32 and min(kernel.shape[2:]) >= CHANNELS
 
