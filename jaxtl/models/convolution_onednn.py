@@ -23,7 +23,7 @@ def by_onednn(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads, dilation
     times and more. In bfloat16 with AMX five times as fast as in float32.
 
     Where gradients flow, one of `jaxtl.models.winograd` if that is faster: a step of training takes 0.8 to 0.96 of the
-    time. Without them it would hardly be, and takes a tenth of a second longer to compile."""
+    time. Without them it would hardly be, and takes half a second longer to compile."""
     return convolve(x, kernel, pads, strides=(stride, stride), dilations=(dilation, dilation), groups=groups)
 
 

@@ -94,7 +94,6 @@ def test_other_convolutions_are_none_of_its(taps, stride, dilation, channels, dt
     def total(kernel):
         return by_onednn(x, kernel, stride, ONE, dilation, 1).astype(np.float32).sum()
 
-    assert jax.eval_shape(jax.grad(total), kernel).shape == kernel.shape
     assert PRODUCT not in jit(jax.grad(total)).lower(kernel).as_text()
 
 
