@@ -84,21 +84,22 @@ def _forward(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float):
 
 def _backward(eps: float, kept, gradients):
     gradient = gradients[0].astype(kept[3].dtype)
-    return backward(kept, lambda: gradient)
+    return backward(kept, lambda _: gradient)
 
 
-def backward(kept, gradient: Callable[[], jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+def backward(kept, gradient: Callable[[jax.Array | None], jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The gradients of ``x``, ``scale`` and ``bias``, which are in ``kept`` with the mean of ``x`` and the inverse of
-    its standard deviation. ``gradient()`` is that of what was normalised, as wide as these; it is called for each use.
+    its standard deviation. ``gradient(after)`` is that of what was normalised, as wide as these; it is called for each
+    use, with what must be there before or None.
     """
     x, scale, bias, mean, inverse = kept
     # No term is made of x alone: XLA would compute x - mean in the forward pass and keep all of it until here.
-    first = gradient()
+    first = gradient(None)
     for_bias, with_x = two_sums(first, first * x)
     for_scale = (with_x - mean * for_bias) * inverse
     factor, slope = scale * inverse, scale * inverse * inverse * for_scale / (x.size // x.shape[-1])
     constant = slope * mean - factor * for_bias / (x.size // x.shape[-1])
-    for_x = factor * gradient() - slope * x + constant
+    for_x = factor * gradient(for_bias) - slope * x + constant
     return for_x.astype(x.dtype), for_scale.astype(scale.dtype), for_bias.astype(bias.dtype)
 
 

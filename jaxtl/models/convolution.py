@@ -13,6 +13,7 @@ from jaxtl.models.general_convolution import general
 from jaxtl.models.onednn import for_onednn
 from jaxtl.models.pointwise import pointwise
 from jaxtl.models.product import product
+from jaxtl.models.stored_order import in_stored_order
 
 Pair = tuple[int, int]
 
@@ -97,6 +98,7 @@ def conv(
     if on_gpu():
         if is_pointwise and stride == 1:  # XLA's fusion of a strided slice into a product ends the process
             return pointwise(x, kernel)
+        kernel = in_stored_order(kernel)
         if stride == 2 and dilation == groups == 1 and x.shape[-1] <= FEW and min(kernel.shape[:2]) > 1:
             return space_to_depth.strided_conv(x, kernel, stride, pads)
         if kernel.shape[2] == 1 and kernel.shape[3] == groups > 1 and kernel.shape[0] * kernel.shape[1] <= TAPS:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+import importlib
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -26,7 +27,17 @@ def fits(
     _, height, width, channels = shape
     whole = size == (2 * height, 2 * width) and [first for first, _ in pads] == [1, 1]
     even = width % _COLUMNS == 0 and channels >= 16 and channels & (channels - 1) == 0
-    return (side, stride) == (3, 2) and whole and even and from_ampere_on()
+    return (side, stride) == (3, 2) and whole and even and from_ampere_on() and _triton_is_there()
+
+
+@cache
+def _triton_is_there() -> bool:
+    """JAX means to remove this part of Pallas; the loop that was there before does without."""
+    try:
+        importlib.import_module("jax.experimental.pallas.triton")
+    except ImportError:
+        return False
+    return True
 
 
 def spread(place: jax.Array, gradient: jax.Array, *, interpret: bool = False) -> jax.Array:

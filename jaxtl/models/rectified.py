@@ -39,18 +39,34 @@ def _rectify_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float
     mean, var = moments(x)
     inverse = jax.lax.rsqrt(var + eps)
     y = jax.nn.relu(_normal(x, scale, bias, mean, inverse).astype(x.dtype))
-    return (y, mean, var), (x, scale, bias, mean, inverse)
+    return (y, mean, var), (_threshold(scale, bias, mean, inverse), (x, scale, bias, mean, inverse))
 
 
 def _rectify_backward(eps: float, kept, gradients):
-    x, *of_channels = kept
-    wide = gradients[0].astype(kept[3].dtype)
+    threshold, of_norm = kept
+    x = of_norm[0]
+    wide = gradients[0].astype(of_norm[3].dtype)
 
-    def passed() -> jax.Array:
-        # Behind a barrier it is another value to XLA at each use, which else would keep an array of where y > 0.
-        return jnp.where(_normal(x, *jax.lax.optimization_barrier(of_channels)) > 0, wide, 0)
+    def passed(after: jax.Array | None) -> jax.Array:
+        # Behind a barrier of its own it is another value to XLA at each use, which else would keep an array of where
+        # y > 0; two barriers of the same values would be one.
+        (bound, falls), _ = jax.lax.optimization_barrier((threshold, after))
+        return jnp.where((x.astype(bound.dtype) > bound) != falls, wide, 0)
 
-    return backward(kept, passed)
+    return backward(of_norm, passed)
+
+
+def _threshold(scale: jax.Array, bias: jax.Array, mean: jax.Array, inverse: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of each channel a bound and whether the scale is negative: ``x`` becomes positive where ``(x > bound) != falls``.
+
+    That takes so little that XLA computes it again at each use. Computing again what ``x`` becomes, it takes for dearer
+    than an array of bytes, written in the forward pass and read twice.
+    """
+    factor = scale * inverse
+    falls = factor < 0
+    crossing = mean - bias / factor
+    bound = jnp.where(falls, jnp.nextafter(crossing, -jnp.inf), crossing)
+    return jnp.where(factor == 0, jnp.where(bias > 0, -jnp.inf, jnp.inf), bound), falls
 
 
 _rectify.defvjp(_rectify_forward, _rectify_backward)
@@ -75,7 +91,7 @@ def _add_backward(eps: float, kept, gradients):
     y, of_norm = kept
     gradient = jnp.where(y > 0, gradients[0], 0)
     wide = gradient.astype(of_norm[3].dtype)
-    for_x, for_scale, for_bias = backward(of_norm, lambda: wide)
+    for_x, for_scale, for_bias = backward(of_norm, lambda _: wide)
     return for_x, for_scale, for_bias, gradient
 
 

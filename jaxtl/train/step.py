@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxtl.backend import on_cpu, on_gpu
+from jaxtl.backend import on_cpu
 from jaxtl.data.preprocess import normalise
 from jaxtl.errors import InputError, nearest
 from jaxtl.finetune.batch_norm import modes_of
@@ -20,7 +20,7 @@ from jaxtl.jitted import jit
 from jaxtl.model import Model
 from jaxtl.models.graph import POOLED, Graph, Modes
 from jaxtl.recipe.training import BatchNormPolicy, Precision, Softmax
-from jaxtl.train.gradients import all_finite, as_stored
+from jaxtl.train.gradients import all_finite
 from jaxtl.train.losses import PerImage, Task, make_task
 from jaxtl.train.mixing import mix
 from jaxtl.train.state import TrainState
@@ -146,7 +146,6 @@ def train_step_function(
 
             stats, found = _summed(one, state.batch_stats, (jnp.arange(accumulate) + 2, parts))
             gradients, value, score = jax.tree.map(lambda total: total / accumulate, found)
-        gradients = as_stored(gradients) if on_gpu() else gradients
         finite = all_finite((value, gradients))
         update = partial(bound.update, **({} if rates is None else {"rates": rates}))
         params, opt_state = updated(update, gradients, state.opt_state, state.params, finite)

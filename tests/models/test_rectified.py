@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxtl.models import batch_statistics, norm_act
+from jaxtl.models import batch_statistics, norm_act, rectified
 from jaxtl.models.evonorm import BatchNormAct
 from jaxtl.models.layers import Activation, BatchNorm
 from jaxtl.models.rectified import normalise_and_rectify
@@ -46,6 +46,42 @@ def test_values_and_gradients(shape: tuple[int, ...], mean: float, adds: bool) -
     np.testing.assert_allclose(found, expected, atol=1e-6 * (mean + 10))
     for ours, theirs in zip(pull(weights), exact, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6 * (mean + 10) * np.abs(theirs).max())
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("spread", [1.0, 0.0])
+def test_the_gradient_passes_where_the_output_is_positive(spread: float, dtype: type) -> None:
+    """Of channels whose scale is positive, negative or nothing, and whose pixels may all be one number."""
+    scale, bias = np.repeat(np.float32([2, -2, 0.0, -0.0]), 3), np.tile(np.float32([1, 0, -1]), 4)
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(3 + spread * np.round(rng.standard_normal((5, 6, 7, 12)), 1), dtype)
+
+    def both(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        kept = rectified._rectify_forward(x, scale, bias, EPS)
+        threshold = kept[1][0]
+        return kept[0][0] > 0, (x > threshold[0]) != threshold[1]
+
+    positive, passed = jax.jit(both)(x)
+    np.testing.assert_array_equal(passed, positive)
+    assert positive[..., bias > 0].any()
+    assert not positive[..., (bias <= 0) & (scale == 0)].any()
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_what_the_gradient_passes_is_found_anew_at_each_use() -> None:
+    """Two barriers of the same values are one to XLA, which then keeps an array of where the output is positive."""
+    x, of_channel = jnp.ones((2, 4, 4, 3)), jnp.ones(3)
+
+    def gradients(x: jax.Array) -> tuple[jax.Array, ...]:
+        return jax.grad(lambda *given: normalise_and_rectify(*given, EPS)[0].sum(), (0, 1, 2))(
+            x, of_channel, of_channel
+        )
+
+    barriers = [eqn for eqn in jax.make_jaxpr(gradients)(x).eqns if eqn.primitive.name == "optimization_barrier"]
+    assert len(barriers) == 2
+    first, second = (set(map(id, barrier.invars)) for barrier in barriers)
+    assert first < second
 
 
 def _norm() -> BatchNorm:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -92,3 +94,13 @@ def test_the_kernel_is_for_one_pooling(shape: tuple[int, ...], pooling: tuple, m
     monkeypatch.setattr(max_pool_gradient, "from_ampere_on", lambda: True)
     assert max_pool_gradient.fits((2, 8, 8, 16), 3, 2, ((1, 1), (1, 1)), (16, 16))
     assert not max_pool_gradient.fits(shape, *pooling)
+
+
+def test_without_triton_the_loop_remains(monkeypatch: pytest.MonkeyPatch) -> None:
+    pooling = (2, 8, 8, 16), 3, 2, ((1, 1), (1, 1)), (16, 16)
+    monkeypatch.setattr(max_pool_gradient, "from_ampere_on", lambda: True)
+    assert max_pool_gradient.fits(*pooling)
+    monkeypatch.setitem(sys.modules, "jax.experimental.pallas.triton", None)
+    max_pool_gradient._triton_is_there.cache_clear()
+    assert not max_pool_gradient.fits(*pooling)
+    max_pool_gradient._triton_is_there.cache_clear()
