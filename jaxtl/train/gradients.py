@@ -17,11 +17,10 @@ def all_finite(tree: Any) -> jax.Array:
     (False, True)
     """
     leaves = [jnp.isfinite(leaf) for leaf in jax.tree.leaves(tree)]
-    if on_gpu():
-        kernels = [leaf.all(-1).ravel() for leaf in leaves if leaf.ndim > 1]
-        if kernels:
-            # One reduction for each kernel and two for all that these leave. Without the barrier XLA reduces every
-            # kernel to one number by itself, which takes two each.
-            rows = jax.lax.optimization_barrier(jnp.concatenate(kernels))
-            leaves = [rows, *(leaf for leaf in leaves if leaf.ndim < 2)]
-    return jnp.all(jnp.array([leaf.all() for leaf in leaves]))
+    if not on_gpu():
+        return jnp.all(jnp.array([leaf.all() for leaf in leaves]))
+    # One reduction for each kernel, and two for all that these and the vectors leave. Without barriers XLA reduces each
+    # leaf to one number by itself, which takes two for a kernel, and for a vector a single block of threads that also
+    # computes the vector, while the gradient of what comes before it waits.
+    rows = jax.lax.optimization_barrier([leaf.all(-1).ravel() if leaf.ndim > 1 else leaf.ravel() for leaf in leaves])
+    return jax.lax.optimization_barrier(jnp.concatenate(rows)).all()
