@@ -36,7 +36,7 @@ def measure(options: Options, show: Any) -> dict[str, Any]:
     found: dict[str, Any] = {"parts": []}
     for model, size, batch_size in options.among(networks):
         for trains in options.pick(quick=(HEAD,), small=(ALL, HEAD), full=(ALL, HEAD)):
-            case = {"model": model, "size": size, "batch_size": batch_size, "trains": trains}
+            case = {"model": model, "size": size, "batch_size": batch_size, "trains": trains, "counted": False}
             variants = [
                 Variant("jaxtl, cold", "jaxtl", case, "jaxtl, warm", _CACHE),
                 Variant("PyTorch, eager", "PyTorch", {**case, "compiled": False}),

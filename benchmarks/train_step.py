@@ -111,11 +111,12 @@ def jaxtl_side(case: dict[str, Any]) -> Side:
         return made().lower(state, batch)
 
     step = compiled(lower())
-    if jax_side.on_gpu():
+    more: dict[str, Any] = {"images": case["batch_size"]}
+    if case.get("counted", True) and jax_side.on_gpu():
         arithmetic = limits.products(jax.make_jaxpr(made())(state, batch).jaxpr)
-        cost = {**limits.counted(step), "flops": arithmetic}
-    else:
-        cost = limits.cost(lower)
+        more["cost"] = {**limits.counted(step), "flops": arithmetic}
+    elif case.get("counted", True):
+        more["cost"] = limits.cost(lower)
 
     def run(steps: int) -> float:
         nonlocal state
@@ -129,7 +130,7 @@ def jaxtl_side(case: dict[str, Any]) -> Side:
         run,
         setup=jax_side.setup(options),
         same={"trained": sum(leaf.size for leaf in jax.tree.leaves(state.params)), "stages": list(model.stages)},
-        more={"images": case["batch_size"], "cost": cost},
+        more=more,
         **jax_side.about(),
     )
 

@@ -7,8 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxtl.backend import on_gpu
-
 
 def all_finite(tree: Any) -> jax.Array:
     """Whether no number in it is infinite or undefined.
@@ -17,10 +15,8 @@ def all_finite(tree: Any) -> jax.Array:
     (False, True)
     """
     leaves = [jnp.isfinite(leaf) for leaf in jax.tree.leaves(tree)]
-    if not on_gpu():
-        return jnp.all(jnp.array([leaf.all() for leaf in leaves]))
-    # One reduction for each kernel, and two for all that these and the vectors leave. Without barriers XLA reduces each
-    # leaf to one number by itself, which takes two for a kernel, and for a vector a single block of threads that also
-    # computes the vector, while the gradient of what comes before it waits.
+    # One reduction for each kernel, and one for all that these and the vectors leave. Without barriers XLA reduces each
+    # leaf to one number by itself. On a GPU that takes two reductions for a kernel, and for a vector a single block of
+    # threads that also computes the vector, while the gradient of what comes before it waits.
     rows = jax.lax.optimization_barrier([leaf.all(-1).ravel() if leaf.ndim > 1 else leaf.ravel() for leaf in leaves])
     return jax.lax.optimization_barrier(jnp.concatenate(rows)).all()

@@ -1,4 +1,4 @@
-"""What a step asks of its gradients is the same in the forms for a CPU and for a GPU."""
+"""What a step asks of its gradients."""
 
 from __future__ import annotations
 
@@ -9,12 +9,6 @@ import pytest
 from jaxtl.train import gradients
 
 
-@pytest.fixture(params=["as on a CPU", "as on a GPU"])
-def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradients, "on_gpu", lambda: request.param == "as on a GPU")
-
-
-@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 1e38])
 @pytest.mark.parametrize("place", ["kernel", "bias", "loss"])
 def test_one_number_that_is_not_finite_is_found(place: str, odd: float) -> None:
@@ -28,7 +22,6 @@ def test_one_number_that_is_not_finite_is_found(place: str, odd: float) -> None:
     assert bool(jax.jit(gradients.all_finite)(tree)) == bool(np.isfinite(odd))
 
 
-@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("shapes", [[(5,), ()], [(3, 4), (1, 1, 2, 3)]], ids=["no kernel", "nothing else"])
 @pytest.mark.parametrize("odd", [np.nan, 1.0])
 def test_kernels_alone_and_none(shapes: list[tuple[int, ...]], odd: float) -> None:
