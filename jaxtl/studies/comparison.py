@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from jaxtl.errors import InputError, nearest
+from jaxtl.notices import say
 from jaxtl.recipe import Recipe
 from jaxtl.recipe.coherence import STRATEGY_FIELDS
 from jaxtl.recipe.recipe import checked
@@ -15,6 +16,7 @@ from jaxtl.report.curves import plot_comparison
 from jaxtl.studies.runs import Row, Run, folder_name, row, run_all, write_json
 
 RESULTS, CURVES = "results.json", "curves.png"
+_GROUPS = {"slow", "fast"}
 
 
 def compare(
@@ -49,6 +51,8 @@ def compare(
         InputError: unknown strategies, or an output that holds runs of other recipes.
     """
     named = _named(recipe, strategies)
+    if not isinstance(strategies, Mapping):
+        say_what_is_left_out(recipe)
     shared = {} if samples is None else {"data.train_samples": samples}
     recipes = {name: seeded(its, name, seeds, Path(output), shared) for name, its in named.items()}
     images = "" if samples is None else f"{samples} training images, "
@@ -58,10 +62,11 @@ def compare(
 
 
 def with_strategy(recipe: Recipe, name: str) -> Recipe:
-    """A recipe that follows a named strategy, in place of its own groups, layer decay and phases.
+    """A recipe that follows a named strategy, in place of its own groups, layer decay and phases. Of its optimizers
+    those for slow and fast are kept.
 
     Raises:
-        InputError: no strategy has that name, or the recipe has optimizers for other groups than slow and fast.
+        InputError: no strategy has that name, or the recipe has optimizers for other groups and not for these two.
 
     >>> with_strategy(Recipe.from_keywords(epochs=3, groups={"*": "fast"}), "full").strategy
     'full'
@@ -76,7 +81,29 @@ def fields_without_strategy(recipe: Recipe) -> dict[str, Any]:
     """The fields that a recipe sets, without those that a strategy decides; epochs are always among them."""
     whole = recipe.model_dump()
     kept = recipe.model_fields_set - {"strategy", *STRATEGY_FIELDS}
-    return {**{name: whole[name] for name in whole if name in kept}, "epochs": recipe.epochs}
+    fields = {**{name: whole[name] for name in whole if name in kept}, "epochs": recipe.epochs}
+    if "optimizer" in fields:
+        fields["optimizer"] = {
+            group: entry for group, entry in fields["optimizer"].items() if group not in further_groups(recipe)
+        }
+    return fields
+
+
+def further_groups(recipe: Recipe) -> list[str]:
+    """Groups beside slow and fast whose optimizers a strategy has no use for.
+
+    >>> further_groups(Recipe.from_keywords(groups={"head": "fast", "last stage": "slow", "*": "early"}, optimizer={
+    ...     group: {"name": "adamw", "lr": 1e-4} for group in ("early", "slow", "fast")}))
+    ['early']
+    """
+    groups = list(recipe.optimizer)
+    return [group for group in groups if group not in _GROUPS] if set(groups) >= _GROUPS else []
+
+
+def say_what_is_left_out(recipe: Recipe) -> None:
+    """Says it of the optimizers that strategies have no use for."""
+    for group in further_groups(recipe):
+        say(f"optimizer.{group} is left out: here the groups are slow (the body) and fast (the head)")
 
 
 def _named(recipe: Recipe, strategies: Sequence[str] | Mapping[str, Mapping[str, Any]]) -> dict[str, Recipe]:

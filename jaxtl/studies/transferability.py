@@ -14,7 +14,7 @@ from jaxtl.pretrained.load import load
 from jaxtl.recipe import AdamW, Recipe
 from jaxtl.recipe.recipe import checked
 from jaxtl.report.transfer import plot_transferability
-from jaxtl.studies.comparison import RESULTS, fields_without_strategy, seeded
+from jaxtl.studies.comparison import RESULTS, fields_without_strategy, further_groups, say_what_is_left_out, seeded
 from jaxtl.studies.drift import Drift, drift
 from jaxtl.studies.runs import Row, Run, row, run_all, write_json
 from jaxtl.train.run import prepare
@@ -41,9 +41,11 @@ def transferability(recipe: Recipe, *, output: str | Path, seeds: int = 1, progr
         L2) and ``similarity`` (linear CKA of its pooled outputs on validation images), means over the seeds.
 
     Raises:
-        InputError: a recipe without model or data, with optimizers for other groups, or an output of other runs.
+        InputError: a recipe without model or data, with optimizers for other groups than slow and fast and not for
+            these two, or an output of other runs.
     """
     folder = Path(output)
+    say_what_is_left_out(recipe)
     with quiet():
         first = prepare(frozen_up_to(recipe, 0, ()))
     body = first.model.stages[:-1]
@@ -70,7 +72,8 @@ def frozen_up_to(recipe: Recipe, count: int, body: Sequence[str]) -> Recipe:
     """
     fields = fields_without_strategy(recipe)
     own = recipe.optimizer if "optimizer" in recipe.model_fields_set else {}
-    entries = {"slow": AdamW(lr=1e-4), "fast": AdamW(lr=1e-3)} | dict(own)
+    known = {group: entry for group, entry in own.items() if group not in further_groups(recipe)}
+    entries = {"slow": AdamW(lr=1e-4), "fast": AdamW(lr=1e-3)} | known
     if count >= len(body):
         groups = {"head": "fast", "*": FROZEN}
         entries.pop("slow")

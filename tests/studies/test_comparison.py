@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
 
@@ -157,6 +158,23 @@ def test_a_strategy_takes_the_place_of_the_recipes_own() -> None:
     other = Recipe.from_keywords(groups={"*": "mine"}, optimizer={"mine": AdamW(lr=1e-3)})
     with pytest.raises(InputError, match=r"optimizer.mine: a strategy's groups are 'slow'"):
         with_strategy(other, "full")
+
+
+def test_of_three_groups_slow_and_fast_are_kept(tmp_path, caplog) -> None:
+    """As a plan for images far from the pretraining has them."""
+    recipe = RECIPE.replace(
+        groups={"head": "fast", "layer1": "slow", "*": "early"},
+        optimizer={group: AdamW(lr=lr) for group, lr in (("early", 2e-4), ("slow", 5e-4), ("fast", 2e-3))},
+    )
+    assert {group: entry.lr for group, entry in with_strategy(recipe, "full").optimizer.items()} == {
+        "slow": 5e-4,
+        "fast": 2e-3,
+    }
+    with pytest.raises(InputError, match="seeds must be"), caplog.at_level(logging.INFO, "jaxtl"):
+        compare(recipe, ["full", "last-stage"], seeds=0, output=tmp_path)
+    assert [record.getMessage() for record in caplog.records] == [
+        "optimizer.early is left out: here the groups are slow (the body) and fast (the head)"
+    ]
 
 
 def test_nothing_to_compare(tmp_path) -> None:

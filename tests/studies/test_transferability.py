@@ -62,6 +62,9 @@ def test_groups_for_each_number_of_frozen_stages() -> None:
     assert [list(its.optimizer) for its in found] == [["slow", "fast"], ["slow", "fast"], ["fast"]]
     assert all((its.strategy, its.epochs) == (None, 7) for its in found)
     assert found[0].optimizer["slow"].lr == 1e-3
+    early = {"head": "fast", "stem": "early", "*": "slow"}
+    more = Recipe.from_keywords(groups=early, optimizer={group: AdamW(lr=1e-4) for group in early.values()})
+    assert set(frozen_up_to(more, 1, body).optimizer) == {"slow", "fast"}
     other = Recipe.from_keywords(groups={"*": "mine"}, optimizer={"mine": AdamW(lr=1e-3)})
     with pytest.raises(InputError, match=r"optimizer.mine is used by no rule"):
         frozen_up_to(other, 0, body)
