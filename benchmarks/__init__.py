@@ -7,10 +7,11 @@
     python -m benchmarks.run --full --only fine_tuning --data FOLDER --weights FILE
     python -m benchmarks.run --quick                           # every work on toy inputs, to see that it runs
 
-``FOLDER`` holds ``train/<class>`` and ``val/<class>``; ``FILE`` is for ResNet-18 cut after ``layer3``; with
-``--bfloat16`` both sides compute in bfloat16 on a CPU too. Each work is one file here: what it measures, its two sides,
-its table. ``results.json`` and ``RESULTS.md`` are written by the program alone; a work that is not run keeps its last
-results, with the date and the versions they were measured with.
+``FOLDER`` holds ``train/<class>`` and ``val/<class>``; ``FILE`` is for ResNet-18 cut after ``layer3``. With
+``--bfloat16`` both sides compute in bfloat16 on a CPU too, but for ``evaluation``, where jaxtl computes in float32.
+Each work is one file here: what it measures, its two sides, its table. ``results.json`` and ``RESULTS.md`` are written
+by the program; a work that is not run keeps its last results, with the date and the versions they were measured with. A
+work that is run loses the rows it had in that setting, those of networks that ``--networks`` leaves out as well.
 
 **Turns.** Each side is a process of its own, and the sides take turns, every other turn in the opposite order. A figure
 is the median of its turns, with the smallest and the largest; a ratio is the median of the turns' ratios. Where a rate

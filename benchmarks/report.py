@@ -46,8 +46,30 @@ def _where(entry: Mapping[str, Any]) -> str:
         f"{' in huge pages' * machine.get('huge_pages', False)}, device "
         f"{' and '.join(devices)}; Python {machine['python']}, "
         f"{', '.join(f'{name} {version}' for name, version in versions.items())}. {'; '.join(setups)}. "
-        f"Turns: {entry['turns']}{''.join('; ' + given for given in inputs)}."
+        f"Turns: {turns(entry['found'])}{''.join('; ' + given for given in inputs)}."
     )
+
+
+def turns(found: Any) -> str:
+    """How often its rows were measured.
+
+    >>> turns({"rows": [{"rates": {"jaxtl": [1, 2, 3]}}, {"answers": {"jaxtl": [{}, {}]}}]})
+    '2 to 3'
+    """
+    counts = sorted(set(_turns(found)))
+    return " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+
+
+def _turns(found: Any) -> Iterator[int]:
+    if isinstance(found, Mapping):
+        for key, inner in found.items():
+            if key in ("rates", "answers"):
+                yield from (len(values) for values in inner.values())
+            else:
+                yield from _turns(inner)
+    elif isinstance(found, list):
+        for inner in found:
+            yield from _turns(inner)
 
 
 def _load(entry: Mapping[str, Any]) -> str:

@@ -71,7 +71,10 @@ def _keep(name: str, setting: str, options: Options) -> None:
     def keep(found: Any) -> None:
         print(work.tables(found).splitlines()[-1], flush=True)
         if options.size != "quick":
-            _write(name, setting, {**entry, "load_after": os.getloadavg()[0], "found": found})
+            write(found)
+
+    def write(found: Any) -> None:
+        _write(name, setting, {**entry, "load_after": os.getloadavg()[0], "found": _without_folders(found, options)})
 
     entry: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
@@ -86,8 +89,17 @@ def _keep(name: str, setting: str, options: Options) -> None:
     if options.size == "quick":
         print("toy inputs: nothing is written")
         return
-    _write(name, setting, {**entry, "load_after": os.getloadavg()[0], "found": found})
+    write(found)
     print(f"written: {FOLDER / 'RESULTS.md'}", flush=True)
+
+
+def _without_folders(found: Any, options: Options) -> Any:
+    """The same with the last part of the paths that were given, which are this machine's."""
+    if isinstance(found, dict):
+        return {key: _without_folders(value, options) for key, value in found.items()}
+    if isinstance(found, list):
+        return [_without_folders(value, options) for value in found]
+    return Path(found).name if isinstance(found, str) and found in (options.data, options.weights) else found
 
 
 def _write(name: str, setting: str, entry: dict[str, Any]) -> None:

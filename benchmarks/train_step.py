@@ -26,7 +26,7 @@ ABOUT = (
     "product and a large copy on this device in this run. They are counted with XLA's own form of every convolution, "
     "since it counts the body of a loop once; on a GPU the arithmetic is that of the traced products and "
     'convolutions. "Of the limit" is jaxtl\'s rate over the lower of the two, '
-    "and above 1 where caches save traffic."
+    "and above 1 where caches save traffic, or XLA counts arithmetic that is not done."
 )
 RATE = 1e-4
 
