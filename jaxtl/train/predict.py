@@ -28,8 +28,9 @@ def predict(
     """The most probable classes of image files, one dict a file and in its order.
 
     Each dict: ``"path"``; ``"label"`` and ``"probability"`` of the best class; ``"top"``, a list of (label,
-    probability) of the ``top`` best. Classes without names are called by their numbers. With ``tta``, "flip" or
-    "crops", the probabilities are averaged over variants of each image; `jaxtl.train.test_time` says which.
+    probability) of the ``top`` best. Classes without names are called by their numbers. The probabilities are of one
+    class an image (softmax); what a network for several labels or for numbers answers is ``model(pixels)``. With
+    ``tta``, "flip" or "crops", they are averaged over variants of each image; `jaxtl.train.test_time` says which.
 
     Raises:
         InputError: files that are missing or no images (all of them are listed), a model without a head, or a ``tta``
