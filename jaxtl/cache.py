@@ -123,6 +123,8 @@ def written(kind: str, key: str, about: dict[str, Any]) -> Iterator[Path]:
         for file in folder.iterdir():  # so that the move into place does not reach the disk before the content
             with file.open("rb") as written_file:
                 os.fsync(written_file.fileno())
+        if not (parent / key / _ABOUT).is_file():
+            _remove(parent / key)  # what an interrupted removal left
         with contextlib.suppress(OSError):  # another process was faster, with the same content
             os.rename(folder, parent / key)
     finally:
@@ -151,14 +153,14 @@ def make_room(size: int) -> bool:
     free = shutil.disk_usage(_existing(cache_folder())).free
     while kept and (sum(entry.size for entry in kept) + size > limit() or size > free // 2):
         oldest = kept.pop()
-        shutil.rmtree(oldest.folder, ignore_errors=True)
+        _remove(oldest.folder)
         free += oldest.size
     return size <= free // 2
 
 
 def remove(kind: str, key: str) -> None:
     """Removes an entry, where it is there."""
-    shutil.rmtree(cache_folder() / kind / key, ignore_errors=True)
+    _remove(cache_folder() / kind / key)
 
 
 def clear(kind: str | None = None) -> int:
@@ -166,9 +168,18 @@ def clear(kind: str | None = None) -> int:
     removed = 0
     for entry in entries():
         if kind in (None, entry.kind):
-            shutil.rmtree(entry.folder, ignore_errors=True)
+            _remove(entry.folder)
             removed += entry.size
     return removed
+
+
+def _remove(folder: Path) -> None:
+    """Out of the way first: what is left where this is interrupted is no entry, and hinders none."""
+    with contextlib.suppress(OSError):
+        aside = tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder.parent)
+        with contextlib.suppress(OSError):
+            os.rename(folder, Path(aside, folder.name))
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _existing(folder: Path) -> Path:

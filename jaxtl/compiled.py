@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import platform
@@ -74,7 +75,11 @@ def compiled_folder() -> Path:
 
 def compiled_size() -> int:
     """Bytes of all compiled programs."""
-    return sum(file.stat().st_size for file in compiled_folder().rglob("*") if file.is_file())
+    size = 0
+    with contextlib.suppress(OSError):  # cleared meanwhile by another process
+        for file in compiled_folder().rglob("*"):
+            size += file.stat().st_size if file.is_file() else 0
+    return size
 
 
 def clear_compiled() -> int:

@@ -63,3 +63,18 @@ def test_a_folder_that_cannot_be_written_is_named(folder) -> None:
     folder.write_text("a file")
     with pytest.raises(cache.InputError, match="cache"), cache.written("features", "key", {}):
         pass
+
+
+def test_what_an_interrupted_removal_left_hinders_nobody(folder, monkeypatch) -> None:
+    _write("one")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # as if killed there
+        cache.remove("features", "one")
+    assert cache.find("features", "one") is None
+    assert not cache.entries()
+    _write("one")
+    assert cache.find("features", "one")
+    (folder / "features/one/about.json").unlink()  # as removals of before left it
+    assert cache.find("features", "one") is None
+    _write("one")
+    assert cache.find("features", "one")

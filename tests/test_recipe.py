@@ -356,6 +356,7 @@ def test_schema_describes_every_field():
             {"phases": [{"epochs": 1, "train": ["fast"], "rates": {"slow": 1}}, {"epochs": 1}]},
             "rates.slow is for a group",
         ),
+        ({"phases": [{"epochs": 0, "train": ["fast"]}, {"epochs": 3}]}, "phases, number 1: it has 0 epochs; remove it"),
         ({"phases": [{"epochs": 2}], "epochs": 5}, "epochs is 5 and the phases' epochs add up to 2"),
         ({"phases": [{"epoch": 2}]}, "unknown field 'epoch' in phases.0; did you mean 'epochs'?"),
         ({"batch_norm": "freeze"}, "batch_norm must be 'follow', 'frozen' or 'adapt', not 'freeze'"),

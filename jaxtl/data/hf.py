@@ -161,6 +161,6 @@ def _source(part: Any, word: str, image: str, labels: np.ndarray, channels: int)
         path = images[index][image]["path"] if images[index][image]["bytes"] is None else None
         if path is not None:
             return f"{os.path.realpath(path)}\t{os.stat(path).st_size}\t{os.stat(path).st_mtime_ns}"
-        return f"{written}\t{part._fingerprint}\t{names[index]}" if files else None
+        return f"{written}\t{part._fingerprint}\t{image}\t{names[index]}" if files else None
 
     return EncodedSource(read, names, labels, channels, stamp=stamp)

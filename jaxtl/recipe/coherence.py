@@ -81,6 +81,8 @@ def _phase_problems(recipe: Recipe) -> list[str]:
     groups = [group for group in dict.fromkeys(recipe.groups.values()) if group != FROZEN]
     problems = []
     for number, phase in enumerate(recipe.phases, 1):
+        if phase.epochs == 0:
+            problems.append(f"phases, number {number}: it has 0 epochs; remove it or give it some")
         trained = groups if phase.train is None else phase.train
         problems += [
             f"phases, number {number}: {group!r} is no group{nearest(group, groups)}; there are {', '.join(groups)}"

@@ -79,19 +79,9 @@ class Checkpoints:
         """The state and the history as they were saved after an epoch, onto the devices of ``like``.
 
         Raises:
-            InputError: the checkpoint belongs to a run with another recipe, data or model; every difference is named.
+            InputError: as ``check``.
         """
-        run = self._run(epoch)
-        different = [
-            f"{key}: {run['identity'].get(key)!r} then, {self._identity.get(key)!r} now"
-            for key in sorted(run["identity"].keys() | self._identity.keys())
-            if run["identity"].get(key) != self._identity.get(key)
-        ]
-        if different:
-            raise InputError(
-                f"{self._folder} holds another run, so it cannot be continued: {'; '.join(different)}. "
-                "Restore these settings, or choose another output"
-            )
+        self.check(epoch)
         example = _storable(like)
         args = self._ocp.args.Composite(state=self._ocp.args.StandardRestore(jax.tree.map(_abstract, example)))
         stored = jax.tree.map(_placed_as, self._manager.restore(epoch, args=args)["state"], example)
@@ -103,9 +93,29 @@ class Checkpoints:
             batch_stats=stored.get("batch_stats", {}),
             opt_state=jax.tree.unflatten(structure, [stored["opt_state"][str(i)] for i in range(len(leaves))]),
             rng=jax.random.wrap_key_data(stored["rng"]),
-            average=stored.get("average", {}),
+            average={**like.average, **stored.get("average", {})},
         )
-        return state, run["history"]
+        return state, self.records(epoch)
+
+    def check(self, epoch: int) -> None:
+        """Refuses a checkpoint of another run.
+
+        Raises:
+            InputError: it belongs to a run with another recipe, data or model; every difference is named.
+        """
+        before = self._run(epoch)["identity"]
+        different = {
+            key: f"{key}: {before.get(key)!r} then, {self._identity.get(key)!r} now"
+            for key in sorted(before.keys() | self._identity.keys())
+            if before.get(key) != self._identity.get(key)
+        }
+        if len(different) > 1:
+            different.pop("features", None)  # which follow from the rest
+        if different:
+            raise InputError(
+                f"{self._folder} holds another run, so it cannot be continued: {'; '.join(different.values())}. "
+                "Restore these settings, or choose another output"
+            )
 
 
 def _storable(state: TrainState) -> dict[str, Any]:

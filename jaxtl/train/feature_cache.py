@@ -25,7 +25,7 @@ from jaxtl.train.step import prepared
 from jaxtl.trees import Tree, flatten
 
 KIND = "features"
-_FORMAT = 1
+_FORMAT = 2  # to be raised when the same settings give other pixels or features
 _OPTIONS_OF_THE_HEAD = ("num_classes", "head", "drop_rate", "drop_path_rate", "remat", "until")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxtl.backend import on_cpu
 from jaxtl.compiled import keep_compiled
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
@@ -89,7 +90,8 @@ def extract(
     run = model.graph.remember(("features", wanted, model.preprocess), lambda: _compiled(model, wanted))
     found = []
     for batch in data.eval_batches(batch_size, split=split):
-        found.append((run(model.params, model.batch_stats, batch["image"]), batch["label"], batch["mask"]))
+        outputs = run(model.params, model.batch_stats, batch["image"])
+        found.append((jax.block_until_ready(outputs) if on_cpu() else outputs, batch["label"], batch["mask"]))
     arrays = {
         stage: np.concatenate([np.asarray(outputs[stage])[mask] for outputs, _, mask in found]) for stage in wanted
     }

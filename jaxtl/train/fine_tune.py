@@ -24,6 +24,7 @@ from jaxtl.huge_pages import say_where_lacking
 from jaxtl.model import Model
 from jaxtl.notices import say
 from jaxtl.recipe import Recipe
+from jaxtl.train.cached_phases import CachedPhase
 from jaxtl.train.checkpoint import Checkpoints, Records
 from jaxtl.train.evaluate import check_fits
 from jaxtl.train.loop import Loop
@@ -111,16 +112,20 @@ def fine_tune(
         checkpoints = None
         if output is not None:
             folder = checkpoint_folder(output, resume)
-            checkpoints = stack.enter_context(Checkpoints(folder, _identity(model, data, recipe)))
+            checkpoints = stack.enter_context(Checkpoints(folder, _identity(model, data, recipe, loop.cached)))
+        saved = checkpoints if checkpoints is not None and checkpoints.latest is not None else None
+        if saved is not None:
+            loop.restore(saved)
+        if output is not None:
             write_recipe(output, recipe)
             data.write_split(output / "split.json")
-        if checkpoints is not None and checkpoints.latest is not None:
-            loop.restore(checkpoints)
-        else:
+        if saved is None:
             if resume:
                 say(f"{output} holds no checkpoint: the run starts at the beginning")
             begun = time.perf_counter() if recipe.linear_probe or recipe.recalibrate else None
             loop.start(_fitted(model, data, recipe), begun)
+            if checkpoints is not None and loop.history:
+                checkpoints.save(0, loop.state, loop.history)
         if output is not None:
             write_history(output, loop.history)
         bar = stack.enter_context(Progress(loop.most_steps, loop.steps, recipe.batch_size, progress))
@@ -143,7 +148,7 @@ def _best(checkpoints: Checkpoints | None, loop: Loop, tuned: Model) -> tuple[Mo
         return None
     epoch = checkpoints.best
     record = next(record for record in loop.history if record["epoch"] == epoch)
-    state, _ = checkpoints.restore(epoch, loop.like(record["phase"] - 1))
+    state, _ = checkpoints.restore(epoch, loop.like(max(record["phase"] - 1, 0)))
     return state.to_model(tuned), record
 
 
@@ -168,7 +173,7 @@ def _fitted(model: Model, data: Data, recipe: Recipe) -> Model:
     return model
 
 
-def _identity(model: Model, data: Data, recipe: Recipe) -> dict[str, Any]:
+def _identity(model: Model, data: Data, recipe: Recipe, cached: tuple[CachedPhase | None, ...]) -> dict[str, Any]:
     """Everything that the bits of a run depend on, by name."""
     fields = recipe.model_dump(mode="json", exclude={"output", "model", "data", "eval_batch_size"})
     identity = {
@@ -178,6 +183,7 @@ def _identity(model: Model, data: Data, recipe: Recipe) -> dict[str, Any]:
         "architecture": [model.graph.architecture, {k: v for k, v in model.graph.options.items() if v is not None}],
         "weights": _fingerprint(model),
         "data": data.fingerprint,
+        "features": [phase and [phase.after, phase.views, phase.whole] for phase in cached],
     }
     return json.loads(json.dumps(identity, default=repr))
 

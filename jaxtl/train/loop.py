@@ -40,6 +40,7 @@ class Loop:
     Attributes:
         state: after the last whole step.
         history: the records so far.
+        cached: of each phase how it trains on cached features; None: on images.
     """
 
     def __init__(self, model: Model, data: Data, recipe: Recipe):
@@ -54,7 +55,7 @@ class Loop:
         self._per_epoch = data.steps_per_epoch(recipe.batch_size)
         self._scales = make_groups(recipe, model).scales
         self._steps = PhaseSteps(model, recipe, self._task, self._per_epoch)
-        self._cached = cached_phases(model, data, recipe, self._steps.optimizer)
+        self.cached = cached_phases(model, data, recipe, self._steps.optimizer)
         self._inputs: ImageInputs | FeatureInputs | None = None
         self._phase: int | None = None
         self._step: Step | None = None
@@ -103,8 +104,8 @@ class Loop:
         """Continues after the latest checkpoint."""
         epoch = checkpoints.latest
         assert epoch is not None
-        records = checkpoints.records(epoch)
-        self._phase = records[-1]["phase"] - 1
+        checkpoints.check(epoch)
+        self._phase = max(checkpoints.records(epoch)[-1]["phase"] - 1, 0)
         self.state, self.history = checkpoints.restore(epoch, self.like(self._phase))
 
     def advance(self, bar: Progress) -> None:
@@ -160,9 +161,9 @@ class Loop:
         if self._step is not None and self._inputs is not None and self._phase == at.phase:
             return self._inputs, self._step
         if self._phase is not None and self._phase != at.phase:
-            self.state = self.state.advance(self._model, self._steps.optimizer(at.phase))
+            self.state = self.state.advance(self._model, self._steps.optimizer(at.phase), self._recipe.batch_norm)
         self._phase = at.phase
-        cached = self._cached[at.phase]
+        cached = self.cached[at.phase]
         if cached is not None:
             if self._inputs is not None:
                 self._inputs.close()
@@ -170,8 +171,8 @@ class Loop:
         elif not isinstance(self._inputs, ImageInputs):
             self._inputs = ImageInputs(self._data, self._recipe, self.steps)
         self._step = self._steps.step(at.phase, step_inputs(self._data, self._recipe, cached))
-        if at.phase + 1 < len(self._cached):
-            coming = step_inputs(self._data, self._recipe, self._cached[at.phase + 1])
+        if at.phase + 1 < len(self.cached):
+            coming = step_inputs(self._data, self._recipe, self.cached[at.phase + 1])
             self._steps.prepare(at.phase + 1, coming)
         return self._inputs, self._step
 
@@ -224,7 +225,7 @@ class Loop:
     @property
     def _views(self) -> int | None:
         """Variants of each image in the current phase."""
-        cached = None if self._phase is None else self._cached[self._phase]
+        cached = None if self._phase is None else self.cached[self._phase]
         return self._recipe.views if cached is None else cached.views
 
 

@@ -25,12 +25,26 @@ class Task:
         per_image: ``per_image(logits, labels) -> (B,)``, to be averaged over the batch.
         score: ``score(logits, labels) -> (B,)``; higher is better.
         score_name: "accuracy", or "mse" for the negative squared error.
+        class_weights: that the loss was made with.
     """
 
     name: str
     per_image: PerImage
     score: PerImage
     score_name: str
+    class_weights: tuple[float, ...] | None = None
+
+    def shares(self, labels: jax.Array) -> jax.Array | None:
+        """What the loss of each part of a batch counts in the whole batch's, for the parts' labels (parts, images);
+        None where all count the same. A batch with class weights is divided by its labels' mean weight.
+
+        >>> make_task(Softmax(), class_weights=[1, 3]).shares(jnp.array([[0, 0], [1, 1]])).tolist()
+        [0.5, 1.5]
+        """
+        if self.class_weights is None or self.name not in ("softmax", "focal") or labels.ndim > 2:
+            return None
+        means = jnp.asarray(self.class_weights, jnp.float32)[labels].mean(1)
+        return means / means.mean()
 
 
 def make_task(loss: AnyLoss, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None) -> Task:
@@ -71,15 +85,17 @@ def make_task(loss: AnyLoss, *, label_smoothing: float = 0.0, class_weights: Seq
     if isinstance(loss, MSE) and (label_smoothing or class_weights is not None):
         raise InputError("label_smoothing and class_weights have no meaning for the loss 'mse'; remove them")
     weights = _checked(class_weights)
+    known = None if weights is None else tuple(weights.tolist())
     match loss:
         case Softmax():
-            return Task(loss.name, _cross_entropy(label_smoothing, weights), _likeliest_is_right, "accuracy")
+            per_image = _cross_entropy(label_smoothing, weights)
+            return Task(loss.name, per_image, _likeliest_is_right, "accuracy", known)
         case Focal():
-            return Task(
-                loss.name, _cross_entropy(label_smoothing, weights, loss.gamma), _likeliest_is_right, "accuracy"
-            )
+            per_image = _cross_entropy(label_smoothing, weights, loss.gamma)
+            return Task(loss.name, per_image, _likeliest_is_right, "accuracy", known)
         case Sigmoid():
-            return Task(loss.name, _binary_cross_entropy(label_smoothing, weights), _answers_right, "accuracy")
+            per_image = _binary_cross_entropy(label_smoothing, weights)
+            return Task(loss.name, per_image, _answers_right, "accuracy", known)
         case MSE():
             return Task(loss.name, _squared_error, lambda logits, labels: -_squared_error(logits, labels), "mse")
 

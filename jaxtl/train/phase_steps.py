@@ -102,6 +102,7 @@ class PhaseSteps:
         key = (
             "train_step",
             shaping,
+            self._task.class_weights,
             str(list(recipe.groups.items())),
             str(entries),
             self._model.preprocess,

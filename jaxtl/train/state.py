@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxtl.errors import InputError
+from jaxtl.finetune.batch_norm import Policy, modes_of
 from jaxtl.finetune.labels import FROZEN
 from jaxtl.finetune.optimizer import Optimizer, bound_to, groups_in
 from jaxtl.finetune.phases import carried
@@ -82,19 +83,24 @@ class TrainState:
             average=_copy({"params": params, "batch_stats": batch_stats}) if ema else {},
         )
 
-    def advance(self, model: Model, optimizer: Optimizer) -> TrainState:
+    def advance(self, model: Model, optimizer: Optimizer, batch_norm: Policy = "follow") -> TrainState:
         """The state at the beginning of a phase with another optimizer, which may train other groups.
 
         Groups that were training keep their optimizer state, others start with a fresh one. A moving average goes on;
-        what stops training keeps its average.
+        what stops training keeps its average, and so do the statistics of BatchNorms that stop to adapt, by the labels
+        and the policy ``batch_norm`` (as in a recipe).
 
         Raises:
             InputError: labels and transforms that do not fit together.
         """
         optimizer = bound_to(optimizer, model)
         groups = groups_in(optimizer, model)
-        settled = self.frozen
+        settled, batch_stats = self.frozen, self.batch_stats
         if self.average:
+            adapt = modes_of(model.graph, groups, batch_norm).adapt
+            adapting, _ = partition(batch_stats, lambda path: path.rpartition(".")[0] in adapt)
+            _, averaged_ones = partition(self.average["batch_stats"], lambda path: path.rpartition(".")[0] in adapt)
+            batch_stats = combine(adapting, _copy(averaged_ones))
             still = flatten(self.average["params"])
             stopped = {path: leaf for path, leaf in still.items() if groups[path] == FROZEN}
             running, _ = partition(self.params, lambda path: path not in stopped)
@@ -105,7 +111,7 @@ class TrainState:
             params, frozen = partition(self.all_params, lambda path: groups[path] != FROZEN)
             average = {}
         opt_state = carried(self.opt_state, _begun(optimizer, params))
-        return self.replace(params=params, frozen=frozen, opt_state=opt_state, average=average)
+        return self.replace(params=params, frozen=frozen, batch_stats=batch_stats, opt_state=opt_state, average=average)
 
     @property
     def all_params(self) -> Tree:

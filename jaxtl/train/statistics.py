@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxtl.backend import on_cpu
 from jaxtl.data.dataset import Data
 from jaxtl.data.preprocess import normalise
 from jaxtl.data.sources import Source
@@ -42,7 +43,8 @@ def pooled_statistics(model: Model, data: Data, modes: Modes, batch_size: int, s
     parts = _parts(len(source), count, batch_size)
     step = model.graph.remember(("observe", modes, model.preprocess), lambda: _make_step(model, modes))
     images = _batches(source, data, parts)
-    found = jax.device_get([step(model.params, model.batch_stats, batch) for batch in images])
+    under_way = (step(model.params, model.batch_stats, batch) for batch in images)
+    found = jax.device_get([jax.block_until_ready(made) if on_cpu() else made for made in under_way])
     height, width = model.preprocess.size
     positions = positions_per_image(model, (height, width, model.preprocess.channels))
     stats = flatten(model.batch_stats)

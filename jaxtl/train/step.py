@@ -26,7 +26,7 @@ from jaxtl.train.mixing import mix
 from jaxtl.train.state import TrainState
 from jaxtl.train.test_time import averaged, variants
 from jaxtl.train.update import updated
-from jaxtl.trees import Tree, combine
+from jaxtl.trees import Tree, combine, partition
 
 Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
@@ -139,18 +139,22 @@ def train_step_function(
             (gradients, value, score), stats = gradients_of(state, state.batch_stats, batch, rng)
         else:
             parts = {name: _parts(jnp.asarray(array), accumulate) for name, array in batch.items()}
+            shares = None if mixup or cutmix else task.shares(parts["label"])
 
-            def one(stats: Tree, part: tuple[jax.Array, Batch]) -> tuple[Tree, Any]:
-                found, stats = gradients_of(state, stats, part[1], jax.random.fold_in(rng, part[0]))
-                return stats, found
+            def one(stats: Tree, part: tuple[jax.Array, Batch, jax.Array | None]) -> tuple[Tree, Any]:
+                number, images, share = part
+                (gradients, value, score), stats = gradients_of(state, stats, images, jax.random.fold_in(rng, number))
+                if share is not None:
+                    gradients, value = jax.tree.map(lambda found: found * share, (gradients, value))
+                return stats, (gradients, value, score)
 
-            stats, found = _summed(one, state.batch_stats, (jnp.arange(accumulate) + 2, parts))
+            stats, found = _summed(one, state.batch_stats, (jnp.arange(accumulate) + 2, parts, shares))
             gradients, value, score = jax.tree.map(lambda total: total / accumulate, found)
         finite = all_finite((value, gradients))
         update = partial(bound.update, **({} if rates is None else {"rates": rates}))
         params, opt_state = updated(update, gradients, state.opt_state, state.params, finite)
         stats = optax.tree.where(finite, stats, state.batch_stats)
-        average = optax.tree.where(finite, _averaged(state, params, stats, ema), state.average)
+        average = optax.tree.where(finite, _averaged(state, params, stats, ema, modes), state.average)
         new = state.replace(step=state.step + 1, params=params, batch_stats=stats, opt_state=opt_state, average=average)
         return new, {"loss": value, task.score_name: score, "finite": finite}
 
@@ -214,16 +218,24 @@ def _summed(body: Callable[[Tree, Any], tuple[Tree, Any]], carry: Tree, xs: Any)
     return jax.lax.scan(step, (carry, zeros), xs, unroll=on_cpu())[0]
 
 
-def _averaged(state: TrainState, params: Tree, stats: Tree, ema: float | None) -> Tree:
-    """The moving averages after a step."""
+def _averaged(state: TrainState, params: Tree, stats: Tree, ema: float | None, modes: Modes) -> Tree:
+    """The moving averages after a step. Statistics that stay as they are keep their bits."""
     if not state.average:
         return {}
     if ema is None:
         raise InputError("the state keeps moving averages and the train step has no ema; give both or neither")
     step = state.step.astype(jnp.float32)
     decay = jnp.minimum(ema, (1 + step) / (10 + step))
-    now = {"params": params, "batch_stats": stats}
-    return jax.tree.map(lambda old, new: (decay * old + (1 - decay) * new).astype(old.dtype), state.average, now)
+
+    def averaged(old: Tree, new: Tree) -> Tree:
+        return jax.tree.map(lambda old, new: (decay * old + (1 - decay) * new).astype(old.dtype), old, new)
+
+    def moves(path: str) -> bool:
+        return path.rpartition(".")[0] in modes.adapt
+
+    moving, still = partition(state.average["batch_stats"], moves)
+    of_stats = combine(averaged(moving, partition(stats, moves)[0]), still)
+    return {"params": averaged(state.average["params"], params), "batch_stats": of_stats}
 
 
 def make_eval_step(

@@ -78,6 +78,18 @@ def test_a_folder_of_images(tree, small):
         np.testing.assert_array_equal(one["image"], other["image"])
 
 
+def test_two_columns_of_images_have_two_keys(tmp_path, small):
+    """Or what was computed of one would be taken for the other's."""
+    kinds = {"left": datasets.Image(), "right": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])}
+    values = {"left": [png(i) for i in range(6)], "right": [png(99)] * 6, "label": [0, 1] * 3}
+    datasets.Dataset.from_dict(values, features=datasets.Features(kinds)).save_to_disk(tmp_path / "two")
+    keys = [
+        open_data(f"hf:{tmp_path / 'two'}", small, path_column=column).content_key("train")
+        for column in ("left", "right", "left")
+    ]
+    assert keys[0] == keys[2] != keys[1]
+
+
 def test_other_fields(tmp_path):
     made([0, 1] * 3, age=[0.5, 1.5] * 3, who=list("aabbcc")).save_to_disk(tmp_path / "a")
     assert opened(tmp_path / "a", label_column="age").task == "regression"

@@ -194,3 +194,35 @@ def test_states_and_steps_agree_about_averages() -> None:
     state = jaxtl.TrainState.create(model, optimizer, ema=True)
     with pytest.raises(jaxtl.InputError, match="give both or neither"):
         jaxtl.make_train_step(model, optimizer)(state, batch())
+
+
+def test_averages_of_statistics_that_stay_keep_their_bits() -> None:
+    model = small_model()
+    optimizer = jaxtl.multi_transform({"all": optax.sgd(0.1)}, training("layer3", "fc"))
+    state = jaxtl.TrainState.create(model, optimizer, ema=True)
+    before = bits(state.average["batch_stats"])
+    for number in range(3):
+        state, _ = jaxtl.make_train_step(model, optimizer, ema=0.9)(state, batch(seed=number))
+    changed = {path for path, now in bits(state.average["batch_stats"]).items() if now != before[path]}
+    assert changed == {path for path in before if path.startswith("layer3")}
+
+
+def test_statistics_that_stop_to_adapt_go_on_as_their_averages() -> None:
+    """As the parameters beside them: what is frozen is the network that is validated and returned."""
+    model = small_model()
+    everything = jaxtl.multi_transform({"all": optax.sgd(0.1)}, lambda path, leaf: "all")
+    head = jaxtl.multi_transform({"all": optax.sgd(0.1)}, training("fc"))
+    state, _ = jaxtl.make_train_step(model, everything, ema=0.9)(
+        jaxtl.TrainState.create(model, everything, ema=True), batch()
+    )
+    averages, raw = bits(state.average["batch_stats"]), bits(state.batch_stats)
+    assert averages != raw
+    assert bits(state.advance(model, everything).batch_stats) == raw
+    assert bits(state.advance(model, head, {"bn1": "adapt"}).batch_stats) == {
+        **averages,
+        **{path: raw[path] for path in raw if path.startswith("bn1.")},
+    }
+    state = state.advance(model, head)
+    assert bits(state.batch_stats) == bits(state.averaged.batch_stats) == averages
+    state, _ = jaxtl.make_train_step(model, head, ema=0.9)(state, batch())
+    assert bits(state.batch_stats) == bits(state.averaged.batch_stats) == averages
