@@ -200,7 +200,9 @@ def predict(
         typer.echo(dumps(found, indent=2, ensure_ascii=False))
         return
     for image in found:
-        typer.echo(f"{image['path']}: " + ", ".join(f"{label} {_percent(p)}" for label, p in image["top"]))
+        numbers = [f"{name} {value:g}" for name, value in image.get("values", {}).items()]
+        named = [f"{label} {_percent(p)}" for label, p in image.get("top", ())]
+        typer.echo(f"{image['path']}: {', '.join(numbers or named)}")
 
 
 @app.command()

@@ -20,7 +20,17 @@ from jaxtl.trees import Tree, flatten
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["params", "batch_stats"],
-    meta_fields=["graph", "preprocess", "name", "classes", "notes", "license", "pretrained", "loaded_preprocess"],
+    meta_fields=[
+        "graph",
+        "preprocess",
+        "name",
+        "classes",
+        "notes",
+        "license",
+        "pretrained",
+        "loaded_preprocess",
+        "task",
+    ],
 )
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -38,6 +48,8 @@ class Model:
         license: licence of the pretrained weights, where known.
         pretrained: whether the body's weights were loaded, and not drawn at random.
         loaded_preprocess: ``preprocess`` as loading gave it, whatever is replaced later.
+        task: what the head answers: "class" (one class an image: logits of a softmax), "multi-label" (any number of
+            classes: a logit for each) or "regression" (numbers).
 
     >>> import jaxtl, numpy as np
     >>> model = jaxtl.load("cifar_resnet20", weights=None, num_classes=3)
@@ -57,6 +69,7 @@ class Model:
     license: str | None = None
     pretrained: bool = True
     loaded_preprocess: Preprocess | None = None
+    task: str = "class"
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -71,6 +84,19 @@ class Model:
     def __call__(self, images: Any) -> jax.Array:
         """Logits (B, num_classes) in evaluation mode, for float images (B, H, W, C), already normalised."""
         return self.graph.logits_jitted(self.params, self.batch_stats, self._checked(images))
+
+    def answers(self, logits: jax.Array) -> jax.Array:
+        """What logits (..., num_classes) mean by the model's task: probabilities that add up to one, probabilities of
+        their own, or the numbers themselves.
+
+        >>> import jaxtl, jax.numpy as jnp
+        >>> model = jaxtl.load("cifar_resnet20", weights=None, num_classes=2)
+        >>> [model.replace(task=task).answers(jnp.zeros(2)).tolist() for task in ("class", "multi-label", "regression")]
+        [[0.5, 0.5], [0.5, 0.5], [0.0, 0.0]]
+        """
+        if self.task == "regression":
+            return logits
+        return jax.nn.sigmoid(logits) if self.task == "multi-label" else jax.nn.softmax(logits)
 
     def features(self, images: Any) -> jax.Array:
         """Pooled features (B, num_features) before the head, for images as ``__call__`` takes them."""

@@ -36,7 +36,7 @@ def export(model: Model, folder: str | Path, format: str = "timm", *, training: 
             ``timm.create_model("local-dir:FOLDER", pretrained=True)``, ``jaxtl.load`` and the Hugging Face hub;
             ``"torch"``: a state dict under torchvision's names, where torchvision has the architecture, else under
             timm's (which, is said), as safetensors and, where torch is installed, as ``model.pth``;
-            ``"stablehlo"``: a program for JAX alone, from pixels to probabilities, for CPUs, GPUs and TPUs.
+            ``"stablehlo"``: a program for JAX alone, from pixels to answers, for CPUs, GPUs and TPUs.
         training: what the model card says about how the model was made, as ``jaxtl.save`` keeps it.
 
     Raises:

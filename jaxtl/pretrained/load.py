@@ -166,6 +166,7 @@ def _build(
         license=source.license,
         pretrained=source.arrays is not None,
         loaded_preprocess=preprocess,
+        task="class" if new_head else source.task,
     )
 
 

@@ -57,7 +57,7 @@ def main(paths: list[str]) -> None:
     found = np.asarray(program.call(images))
     for path, row in zip(paths, found.tolist(), strict=True):
         best = max(range(len(row)), key=row.__getitem__)
-        label = about["classes"][best] if about["classes"] else None
+        label = about["classes"][best] if about["classes"] and about["task"] != "regression" else None
         print(json.dumps({"path": path, "label": label, "output": row}, ensure_ascii=False))
 
 

@@ -73,5 +73,11 @@ def config_of(model: Model, training: dict[str, Any] | None = None) -> dict[str,
         "model_args": {} if model.preprocess.channels == 3 else {"in_chans": model.preprocess.channels},
         "label_names": None if model.classes is None else list(model.classes),
         "pretrained_cfg": cfg,
-        "jaxtl": {"version": __version__, "name": model.name, "options": options, "training": training},
+        "jaxtl": {
+            "version": __version__,
+            "name": model.name,
+            "options": options,
+            "task": model.task,
+            "training": training,
+        },
     }

@@ -23,6 +23,7 @@ class Source:
     where: str
     num_classes: int | None = None  # where it is said; else the head's size
     classes: tuple[str, ...] | None = None
+    task: str = "class"
     options: dict[str, Any] = field(default_factory=dict)
     license: str | None = None
     assumed: bool = False  # the preprocessing is the architecture's; nothing said which belongs to these weights
@@ -99,6 +100,7 @@ def from_folder(folder: Path, name: str, weights: str | Path | None, tag: tags.T
         where=str(folder),
         num_classes=config["num_classes"],
         classes=tuple(config["label_names"] or ()) or None,
+        task=saved.get("task", "class"),
         options={key: _tuples(value) for key, value in options.items() if key != "num_classes"},
         license=cfg.get("license") or known.get("license"),
     )

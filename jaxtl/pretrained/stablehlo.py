@@ -1,4 +1,4 @@
-"""A model as one StableHLO program, from pixels to probabilities, that JAX runs without jaxtl."""
+"""A model as one StableHLO program, from pixels to its answers, that JAX runs without jaxtl."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ PROGRAM = "model.stablehlo"
 ABOUT = "model.json"
 SCRIPT = "predict.py"
 PLATFORMS = ("cpu", "cuda", "tpu")
+_OUTPUT = {"class": "probabilities", "multi-label": "a probability for each class", "regression": "numbers"}
 _LARGEST = 1_900_000_000  # bytes; the format's offsets end at 2 GiB
 
 
 def program(model: Model) -> jax.export.Exported:
-    """uint8 (batch, height, width, channels), as ``model.preprocess`` gives it -> float32 (batch, classes): the
-    probabilities, for any batch size and on every platform. A model without a head gives its features.
+    """uint8 (batch, height, width, channels), as ``model.preprocess`` gives it -> float32 (batch, classes): what
+    ``model.answers`` makes of the logits, for any batch size and on every platform. A model without a head gives its
+    features.
 
     >>> import jaxtl, numpy as np
     >>> exported = program(jaxtl.load("cifar_resnet20", weights=None, num_classes=2))
@@ -34,7 +36,7 @@ def program(model: Model) -> jax.export.Exported:
     def run(pixels: jax.Array) -> jax.Array:
         images = normalise(pixels, model.preprocess.mean, model.preprocess.std)
         found = model.graph.apply(model.params, model.batch_stats, images)[0]
-        return jax.nn.softmax(found) if model.num_classes else found
+        return model.answers(found) if model.num_classes else found
 
     (batch,) = jax.export.symbolic_shape("batch")
     pixels = jax.ShapeDtypeStruct((batch, *model.preprocess.size, model.preprocess.channels), jnp.uint8)
@@ -55,7 +57,8 @@ def write_stablehlo(model: Model, folder: Path) -> None:
         "classes": list(model.classes or map(str, range(model.num_classes))),
         "preprocess": model.preprocess.to_dict(),
         "input": f"uint8 (batch, {', '.join(map(str, model.preprocess.size))}, {model.preprocess.channels})",
-        "output": f"float32 (batch, {model.num_classes}): probabilities"
+        "task": model.task,
+        "output": f"float32 (batch, {model.num_classes}): {_OUTPUT[model.task]}"
         if model.num_classes
         else f"float32 (batch, {model.graph.network.num_features}): features",
         "platforms": list(PLATFORMS),

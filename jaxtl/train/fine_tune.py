@@ -32,7 +32,7 @@ from jaxtl.train.precision import settled
 from jaxtl.train.probe import linear_probe
 from jaxtl.train.progress import Progress
 from jaxtl.train.recalibrate import recalibrate
-from jaxtl.train.task import check_task
+from jaxtl.train.task import check_task, task_of
 from jaxtl.train.written import checkpoint_folder, write_history, write_recipe, write_results
 from jaxtl.trees import unflatten
 
@@ -136,7 +136,7 @@ def fine_tune(
                 write_history(output, loop.history)
             bar.record(loop.history[-1], recipe.epochs)
 
-        tuned = loop.state.to_model(model).replace(classes=data.classes)
+        tuned = loop.state.to_model(model).replace(classes=data.classes, task=task_of(recipe.loss.name))
         best = max(loop.history, key=lambda record: (score(record), record["epoch"]))
         if output is not None:
             write_results(output, recipe, data, loop.history, tuned, _best(checkpoints, loop, tuned))

@@ -1,4 +1,4 @@
-"""Classes of single image files."""
+"""What a network answers to single image files."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxtl.data.images import read_image
 from jaxtl.data.preprocess import normalise
 from jaxtl.errors import InputError
 from jaxtl.model import Model
+from jaxtl.train.evaluate import LOSS_OF_TASK
 from jaxtl.train.test_time import averaged, variants
 
 
@@ -25,12 +25,13 @@ def predict(
     batch_size: int = 32,
     tta: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The most probable classes of image files, one dict a file and in its order.
+    """What a network answers to image files, one dict a file and in its order, by the model's ``task``.
 
-    Each dict: ``"path"``; ``"label"`` and ``"probability"`` of the best class; ``"top"``, a list of (label,
-    probability) of the ``top`` best. Classes without names are called by their numbers. The probabilities are of one
-    class an image (softmax); what a network for several labels or for numbers answers is ``model(pixels)``. With
-    ``tta``, "flip" or "crops", they are averaged over variants of each image; `jaxtl.train.test_time` says which.
+    "class": ``"path"``; ``"label"`` and ``"probability"`` of the best class; ``"top"``, a list of (label, probability)
+    of the ``top`` best. "multi-label": the same, and each label's probability is its own: they do not add up to one.
+    "regression": ``"path"`` and ``"values"``, a dict of numbers by name. Classes without names are called by their
+    numbers. With ``tta``, "flip" or "crops", the answers are averaged over variants of each image;
+    `jaxtl.train.test_time` says which.
 
     Raises:
         InputError: files that are missing or no images (all of them are listed), a model without a head, or a ``tta``
@@ -49,7 +50,6 @@ def predict(
         raise InputError(f"{model.name} has no head to predict with; load it with num_classes=N or use model.features")
     paths = [Path(path) for path in ([images] if isinstance(images, str | os.PathLike) else images)]
     check_files(paths)
-    classes = model.classes or tuple(map(str, range(model.num_classes)))
     found: list[dict[str, Any]] = []
     problems: list[str] = []
     for start in range(0, len(paths), batch_size):
@@ -59,14 +59,20 @@ def predict(
             continue
         padded = np.pad(pixels, ((0, min(batch_size, len(paths)) - len(part)), (0, 0), (0, 0), (0, 0)))
         ready = normalise(padded, model.preprocess.mean, model.preprocess.std)
-        logits = averaged([model(variant) for variant in variants(ready, tta)], "softmax")
-        probabilities = np.asarray(jax.nn.softmax(logits))[: len(part)]
-        for path, row in zip(part, probabilities, strict=True):
-            best = [(classes[i], float(row[i])) for i in np.argsort(-row)[:top]]
-            found.append({"path": str(path), "label": best[0][0], "probability": best[0][1], "top": best})
+        logits = averaged([model(variant) for variant in variants(ready, tta)], LOSS_OF_TASK[model.task].name)
+        answers = np.asarray(model.answers(logits))[: len(part)]
+        found += [_said(path, row, model, top) for path, row in zip(part, answers, strict=True)]
     if problems:
         raise InputError("; ".join(problems))
     return found
+
+
+def _said(path: Path, answers: np.ndarray, model: Model, top: int) -> dict[str, Any]:
+    names = model.classes or tuple(map(str, range(model.num_classes)))
+    if model.task == "regression":
+        return {"path": str(path), "values": dict(zip(names, map(float, answers), strict=True))}
+    best = [(names[i], float(answers[i])) for i in np.argsort(-answers)[:top]]
+    return {"path": str(path), "label": best[0][0], "probability": best[0][1], "top": best}
 
 
 def _read(paths: Sequence[Path], model: Model, problems: list[str]) -> np.ndarray:

@@ -14,6 +14,15 @@ _MEANING = {
 }
 
 
+def task_of(loss: str) -> str:
+    """What a network answers that was trained with a loss, by the loss's name.
+
+    >>> [task_of(loss) for loss in ("focal", "sigmoid", "mse")]
+    ['class', 'multi-label', 'regression']
+    """
+    return next(task for task, losses in _LOSSES.items() if loss in losses)
+
+
 def check_task(recipe: Recipe, data: Data) -> None:
     """Raises ``InputError`` where the loss, or what is fitted before training, is not for the labels of the data.
 

@@ -20,6 +20,7 @@ import jaxtl
 from jaxtl.cli import main
 from jaxtl.errors import InputError
 from jaxtl.pretrained.names import state_dict
+from jaxtl.pretrained.stablehlo import program
 
 CLASSES = ("Gänseblümchen", "ひまわり", "тюльпан", "🌹 rose")
 
@@ -194,6 +195,15 @@ def test_the_program_takes_any_batch_on_every_platform(tmp_path) -> None:
         images = jaxtl.normalise(pixels, model.preprocess.mean, model.preprocess.std)
         np.testing.assert_allclose(program.call(pixels), jax.nn.softmax(model(images)), atol=1e-5)
     assert json.loads((folder / "model.json").read_text())["classes"] == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("task", ["multi-label", "regression"])
+def test_the_program_answers_by_the_models_task(task: str) -> None:
+    model = small_model(until="layer1").replace(task=task)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *model.preprocess.size, 3), np.uint8)
+    logits = np.asarray(model(jaxtl.normalise(pixels, model.preprocess.mean, model.preprocess.std)), np.float64)
+    expected = logits if task == "regression" else 1 / (1 + np.exp(-logits))
+    np.testing.assert_allclose(program(model).call(pixels), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("format", ["timm", "torch", "stablehlo"])

@@ -77,3 +77,42 @@ def test_real_photographs() -> None:
     found = jaxtl.predict(model, photographs)
     assert len(found) == 6
     assert len({answer["probability"] for answer in found}) == 6
+
+
+@pytest.mark.parametrize("tta", [None, "flip"])
+def test_several_labels_have_probabilities_of_their_own(tta, model, files) -> None:
+    found = jaxtl.predict(model.replace(task="multi-label"), files[:2], top=4, tta=tta)
+    for path, answer in zip(files, found, strict=False):
+        with Image.open(path) as image:
+            pixels = model.preprocess(image)[None]
+        views = [pixels, pixels[:, :, ::-1]] if tta else [pixels]
+        logits = [model(jaxtl.normalise(view, model.preprocess.mean, model.preprocess.std))[0] for view in views]
+        expected = np.mean([1 / (1 + np.exp(-np.asarray(view))) for view in logits], 0)
+        assert dict(answer["top"]) == pytest.approx(dict(zip(model.classes, expected.tolist(), strict=True)), rel=1e-4)
+        assert answer["probability"] == max(p for _, p in answer["top"])
+
+
+def test_numbers_are_what_the_network_gives(model, files) -> None:
+    (found,) = jaxtl.predict(model.replace(task="regression", classes=None), files[0])
+    with Image.open(files[0]) as image:
+        pixels = model.preprocess(image)[None]
+    expected = model(jaxtl.normalise(pixels, model.preprocess.mean, model.preprocess.std))[0]
+    assert found["path"] == str(files[0])
+    assert found["values"] == pytest.approx({str(i): float(value) for i, value in enumerate(expected)}, rel=1e-4)
+
+
+@pytest.mark.parametrize(("loss", "task"), [("sigmoid", "multi-label"), ("mse", "regression"), ("focal", "class")])
+def test_a_tuned_model_knows_its_task_and_keeps_it(loss: str, task: str, tmp_path) -> None:
+    network = jaxtl.load("cifar_resnet20", weights=None, num_classes=3, in_chans=1, until="layer1")
+    network = network.replace(preprocess=network.preprocess.replace(size=8))
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8), np.uint8)
+    labels = {"class": np.arange(12) % 3, "multi-label": np.eye(3, dtype=np.int64)[np.arange(12) % 3]}
+    labels |= {"regression": np.linspace(0, 1, 36).reshape(12, 3)}
+    np.savez(tmp_path / "a.npz", images=images, labels=labels[task])
+    data = jaxtl.open_data(f"arrays:{tmp_path / 'a.npz'}", network, task=task)
+    recipe = jaxtl.Recipe.from_keywords(loss={"name": loss}, epochs=1, batch_size=5, groups={"*": "fast"})
+    tuned = jaxtl.fine_tune(network, data, recipe, progress=False).model
+    assert tuned.task == task
+    again = jaxtl.load(jaxtl.save(tuned, tmp_path / "tuned"))
+    assert again.task == task
+    assert jaxtl.load(tmp_path / "tuned", num_classes=2).task == "class"
