@@ -227,15 +227,15 @@ def _averaged(state: TrainState, params: Tree, stats: Tree, ema: float | None, m
     step = state.step.astype(jnp.float32)
     decay = jnp.minimum(ema, (1 + step) / (10 + step))
 
-    def averaged(old: Tree, new: Tree) -> Tree:
+    def blended(old: Tree, new: Tree) -> Tree:
         return jax.tree.map(lambda old, new: (decay * old + (1 - decay) * new).astype(old.dtype), old, new)
 
     def moves(path: str) -> bool:
         return path.rpartition(".")[0] in modes.adapt
 
     moving, still = partition(state.average["batch_stats"], moves)
-    of_stats = combine(averaged(moving, partition(stats, moves)[0]), still)
-    return {"params": averaged(state.average["params"], params), "batch_stats": of_stats}
+    of_stats = combine(blended(moving, partition(stats, moves)[0]), still)
+    return {"params": blended(state.average["params"], params), "batch_stats": of_stats}
 
 
 def make_eval_step(
