@@ -14,7 +14,7 @@ from jaxtl.pretrained.load import load
 from jaxtl.recipe import AdamW, Recipe
 from jaxtl.recipe.recipe import checked
 from jaxtl.report.transfer import plot_transferability
-from jaxtl.studies.comparison import RESULTS, fields_without_strategy, further_groups, say_what_is_left_out, seeded
+from jaxtl.studies.comparison import RESULTS, fields_without_strategy, say_what_is_left_out, seeded
 from jaxtl.studies.drift import Drift, drift
 from jaxtl.studies.runs import Row, Run, row, run_all, write_json
 from jaxtl.train.run import prepare
@@ -71,16 +71,13 @@ def frozen_up_to(recipe: Recipe, count: int, body: Sequence[str]) -> Recipe:
     {'head': 'fast', 'stem': 'frozen', '*': 'slow'}
     """
     fields = fields_without_strategy(recipe)
-    own = recipe.optimizer if "optimizer" in recipe.model_fields_set else {}
-    known = {group: entry for group, entry in own.items() if group not in further_groups(recipe)}
-    entries = {"slow": AdamW(lr=1e-4), "fast": AdamW(lr=1e-3)} | known
+    entries = {"slow": AdamW(lr=1e-4).model_dump(), "fast": AdamW(lr=1e-3).model_dump()} | fields.get("optimizer", {})
     if count >= len(body):
         groups = {"head": "fast", "*": FROZEN}
         entries.pop("slow")
     else:
         groups = {"head": "fast", **dict.fromkeys(body[:count], FROZEN), "*": "slow"}
-    optimizer = {group: entry.model_dump() for group, entry in entries.items()}
-    return checked({**fields, "groups": groups, "optimizer": optimizer}, "the recipe with groups slow and fast")
+    return checked({**fields, "groups": groups, "optimizer": entries}, "the recipe with groups slow and fast")
 
 
 def _rows(found: dict[str, list[Run]], body: Sequence[str]) -> list[Row]:
