@@ -6,12 +6,14 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from jaxtl.errors import InputError
 
 _UNFINISHED = ".unfinished-"
+_ABANDONED = 24 * 3600  # seconds after which what is unfinished belongs to a process that was killed
 
 
 def make_folder(folder: Path) -> None:
@@ -47,9 +49,13 @@ def write_whole(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def written_together(folder: Path) -> Iterator[Path]:
+def written_together(folder: Path, instead_of: Collection[str] = ()) -> Iterator[Path]:
     """A new folder to write files into. When that is done they take their places in ``folder`` (which is made): all of
     them or, after any failure, none, and what was there before stays.
+
+    Args:
+        folder: where the files belong.
+        instead_of: names of earlier files that go when the new ones come, whether or not there are new ones of them.
 
     Raises:
         InputError: the path is a file, or cannot be written.
@@ -63,33 +69,35 @@ def written_together(folder: Path) -> Iterator[Path]:
     """
     make_folder(folder)
     try:
-        for abandoned in folder.glob(f"{_UNFINISHED}*"):  # by a process that was killed
-            shutil.rmtree(abandoned)
+        for unfinished in folder.glob(f"{_UNFINISHED}*"):
+            if time.time() - unfinished.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(unfinished)
         unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error}") from error
     try:
         yield unfinished
-        _publish(unfinished, folder, sorted(path.name for path in unfinished.iterdir()))
+        _publish(unfinished, folder, sorted(path.name for path in unfinished.iterdir()), instead_of)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _publish(unfinished: Path, folder: Path, names: list[str]) -> None:
+def _publish(unfinished: Path, folder: Path, names: list[str], instead_of: Collection[str]) -> None:
     """Puts files in their places, or, when that fails, the earlier ones back."""
-    for name in names:
-        if (folder / name).exists():
-            _second_name(folder / name, unfinished / f"earlier-{name}")
+    earlier = {name: unfinished / f"earlier-{name}" for name in {*names, *instead_of} if (folder / name).exists()}
+    for name, kept in earlier.items():
+        _second_name(folder / name, kept)
     try:
         for name in names:
             os.replace(unfinished / name, folder / name)
+        for name in earlier.keys() - set(names):
+            (folder / name).unlink()
     except BaseException:
         for name in names:
-            earlier = unfinished / f"earlier-{name}"
-            if earlier.exists():
-                shutil.move(earlier, folder / name)
-            else:
+            if name not in earlier:
                 (folder / name).unlink(missing_ok=True)
+        for name, kept in earlier.items():
+            shutil.move(kept, folder / name)
         raise
 
 

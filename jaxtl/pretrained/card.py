@@ -16,6 +16,7 @@ from jaxtl.pretrained import tags
 from jaxtl.trees import flatten
 
 CARD = "README.md"
+_ELSEWHERE = ("/", "~", "..")  # how paths begin that say where on a machine something is
 _MOST_CLASSES = 50  # named in the card; all are in config.json
 
 
@@ -37,7 +38,7 @@ def card(model: Model, training: Mapping[str, Any] | None = None) -> str:
         f"{model.graph.architecture} for {_classes_in_short(model)}" if model.num_classes else f"{model.name}: features"
     )
     parts = [
-        "---\n" + "".join(_front_matter(model)) + "---",
+        "---\n" + "".join(_front_matter(model, training)) + "---",
         f"# {title}",
         *(_section(*section) for section in _sections(model, training)),
         f"Written by [jaxtl](https://pypi.org/project/jaxtl) {__version__}.",
@@ -46,7 +47,8 @@ def card(model: Model, training: Mapping[str, Any] | None = None) -> str:
 
 
 def shareable(training: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The same record of a training without the machine's own folders: of a path its last part is left.
+    """The same record of a training without the machine's own folders: of a path its last part is left, and of images
+    that were left out their number.
 
     >>> shareable({"recipe": {"data": {"source": "folder:/home/ann/flowers"}}})
     {'recipe': {'data': {'source': 'folder:flowers'}}}
@@ -55,39 +57,51 @@ def shareable(training: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     cleaned = copy.deepcopy(dict(training))
     recipe = cleaned.get("recipe") or {}
-    places = [(recipe.get("model"), "name"), (recipe.get("model"), "weights"), (recipe.get("data"), "source")]
-    for section, key in [*places, (cleaned.get("data"), "source")]:
-        if isinstance(section, dict) and isinstance(section.get(key), str):
-            kind, colon, path = section[key].rpartition(":")
-            if path.startswith(("/", "~", "..")):
-                section[key] = kind + colon + PurePath(path).name
+    model, data, used = recipe.get("model") or {}, recipe.get("data") or {}, cleaned.get("data") or {}
+    for section, keys in ((model, ("name", "weights")), (data, ("source", "split_file")), (used, ("source",))):
+        section |= {key: _without_folder(section[key]) for key in keys if isinstance(section.get(key), str)}
+    if isinstance(left_out := used.get("left_out"), dict):
+        used["left_out"] = {split: len(reasons) for split, reasons in left_out.items()}
     return cleaned
 
 
-def _front_matter(model: Model) -> Iterator[str]:
+def _without_folder(place: str) -> str:
+    """
+    >>> [_without_folder(place) for place in ("csv:../patients: all/labels.csv", "/home/ann/a.pth", "a/b.pth")]
+    ['csv:labels.csv', 'a.pth', 'a/b.pth']
+    """
+    kind, colon, path = ("", "", place) if place.startswith(_ELSEWHERE) else place.partition(":")
+    return kind + colon + PurePath(path).name if path.startswith(_ELSEWHERE) else place
+
+
+def _front_matter(model: Model, training: Mapping[str, Any]) -> Iterator[str]:
     fields: dict[str, Any] = {
         "license": model.license or "unknown",
         "library_name": "timm",
         "pipeline_tag": "image-classification" if model.num_classes else "image-feature-extraction",
     }
-    if base := _base(model):
+    if base := _base(model, training):
         fields["base_model"] = base
     yield yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
     yield f"tags: [{fields['pipeline_tag']}, timm, jaxtl, jax]\n"
 
 
-def _base(model: Model) -> str | None:
+def _from_random(model: Model, training: Mapping[str, Any]) -> bool:
+    return not (model.pretrained and training.get("pretrained", True))
+
+
+def _base(model: Model, training: Mapping[str, Any]) -> str | None:
     """The hub's repository of the weights it began with; a bare architecture may have had weights of its own."""
     try:
         tag = tags.find(model.name)
     except InputError:
         return None
-    return tag.hub_id if model.pretrained and model.name != tag.architecture else None
+    return None if _from_random(model, training) or model.name == tag.architecture else tag.hub_id
 
 
 def _sections(model: Model, training: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     recipe, data, result = (training.get(key) or {} for key in ("recipe", "data", "result"))
-    yield "Model", list(_model_lines(model, recipe))
+    yield "Model", list(_model_lines(model, training))
     if model.num_classes:
         yield "Classes", [_class_names(model)]
     if lines := list(_data_lines(recipe, data)):
@@ -105,13 +119,13 @@ def _section(title: str, lines: list[str]) -> str:
     return f"## {title}\n\n" + "\n".join(lines)
 
 
-def _model_lines(model: Model, recipe: Mapping[str, Any]) -> Iterator[str]:
+def _model_lines(model: Model, training: Mapping[str, Any]) -> Iterator[str]:
     count = sum(leaf.size for leaf in flatten(model.params).values())
     yield f"- architecture: `{model.graph.architecture}`, {count:,} parameters"
-    start = recipe.get("model") or {}
+    start = (training.get("recipe") or {}).get("model") or {}
     name = start.get("name") or model.name
     weights = start.get("weights")
-    if not model.pretrained or recipe.get("strategy") == "scratch":
+    if _from_random(model, training):
         yield "- start: random weights"
     else:
         yield f"- base weights: `{name}`" + (f" from `{weights}`" if weights not in (None, "default") else "")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from jaxtl.errors import InputError
+from jaxtl.data.answers import TASKS
+from jaxtl.errors import InputError, printable
 
+CONFIG = "config.json"
 _OWN_FIELDS = ("architecture", "num_features", "pretrained_cfg", "model_args", "label_names")
 
 
@@ -35,7 +39,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     Traceback (most recent call last):
     jaxtl.errors.InputError: ...: architecture is missing; num_classes must be a whole number, not 'two'
     """
-    path = Path(folder) / "config.json"
+    path = Path(folder) / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -52,17 +56,30 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         config.setdefault("num_classes", pretrained_cfg["num_classes"])
     if config.get("model_args") is None:
         config["model_args"] = {}
-    config["label_names"] = _as_list(config.get("label_names"))
+    if config.get("label_names") is None and isinstance(pretrained_cfg, dict):  # where timm keeps those it was given
+        config["label_names"] = pretrained_cfg.get("label_names")
+    config["label_names"] = _as_list(config["label_names"], config.get("num_classes"))
 
-    if problems := _problems(config):
-        raise InputError(f"{path}: {'; '.join(problems)}")
+    check_config(config, str(path))
     return config
 
 
-def _as_list(label_names: Any) -> Any:
-    """timm also writes label names as an object from class number to name."""
-    if isinstance(label_names, dict) and set(label_names) == {str(i) for i in range(len(label_names))}:
-        return [label_names[str(i)] for i in range(len(label_names))]
+def check_config(config: dict[str, Any], where: str) -> None:
+    """Refuses a config that could not be loaded; every wrong field is named at once.
+
+    Raises:
+        InputError: a field is missing or wrong.
+    """
+    if problems := [*_problems(config), *_problems_of_preprocessing(config), *_problems_of_own(config)]:
+        raise InputError(f"{where}: {'; '.join(problems)}")
+
+
+def _as_list(label_names: Any, num_classes: Any) -> Any:
+    """timm also writes an object from class number to name, which may leave numbers out; those stay numbers."""
+    if isinstance(label_names, dict) and isinstance(num_classes, int):
+        numbers = [str(number) for number in range(num_classes)]
+        if label_names.keys() <= set(numbers):
+            return [label_names.get(number, number) for number in numbers]
     return label_names
 
 
@@ -85,6 +102,33 @@ def _problems(config: dict[str, Any]) -> list[str]:
     if names is not None:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             problems.append("label_names must be a list of strings")
+        elif wrong := next((name for name in names if name != printable(name)), None):
+            problems.append(f"label_names must be text that UTF-8 can hold, not {printable(wrong)!r}")
         elif isinstance(classes, int) and len(names) != classes:
             problems.append(f"label_names has {len(names)} names for {classes} classes")
     return problems
+
+
+def _problems_of_preprocessing(config: dict[str, Any]) -> Iterator[str]:
+    """Kinds alone; which values can be used, `Preprocess` says."""
+    cfg = config["pretrained_cfg"] if isinstance(config.get("pretrained_cfg"), dict) else {}
+    for key, kind, description in (
+        ("input_size", int, "whole numbers"),
+        ("mean", Real, "numbers"),
+        ("std", Real, "numbers"),
+    ):
+        value = cfg.get(key)
+        if value is not None and not (
+            isinstance(value, list | tuple) and all(isinstance(part, kind) for part in value)
+        ):
+            yield f"pretrained_cfg.{key} must be a list of {description}, not {value!r}"
+
+
+def _problems_of_own(config: dict[str, Any]) -> Iterator[str]:
+    own = config.get("jaxtl")
+    if own is None:
+        return
+    if not isinstance(own, dict):
+        yield f"jaxtl must be an object, not {own!r}"
+    elif own.get("task", TASKS[0]) not in TASKS:
+        yield f"jaxtl.task must be {', '.join(TASKS[:-1])} or {TASKS[-1]}, not {own['task']!r}"

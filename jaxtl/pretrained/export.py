@@ -15,13 +15,16 @@ from jaxtl.model import Model
 from jaxtl.notices import say
 from jaxtl.pretrained import names, tags
 from jaxtl.pretrained.card import CARD, card, shareable
-from jaxtl.pretrained.config import read_config
+from jaxtl.pretrained.config import CONFIG, read_config
 from jaxtl.pretrained.load import load
 from jaxtl.pretrained.save import WEIGHTS, config_of, write_model
 from jaxtl.pretrained.stablehlo import write_stablehlo
 from jaxtl.pretrained.torchvision import builder_of, to_torchvision
 
 ABOUT = "model.json"
+_PICKLE = ("model.pth",)
+"""Written where torch is installed; one of an earlier export would hold other weights than the files beside it."""
+
 _NOT_TIMMS = ("block", "attn_layer", "rd_ratio", "block_strings")
 """Options that timm takes in other words."""
 
@@ -56,7 +59,7 @@ def export(model: Model, folder: str | Path, format: str = "timm", *, training: 
     folder = Path(folder)
     check, write = _WRITERS[format]
     check(model)
-    with written_together(folder) as unfinished:
+    with written_together(folder, instead_of=_PICKLE if format == "torch" else ()) as unfinished:
         said = write(model, unfinished, training)
     if said:
         say(said)
@@ -66,14 +69,15 @@ def export(model: Model, folder: str | Path, format: str = "timm", *, training: 
 def export_run(source: str | Path, folder: str | Path, format: str = "timm") -> Path:
     """``export`` of what a run wrote (its best model), of a saved folder, or of a name that ``jaxtl.load`` takes."""
     place = Path(source)
-    inner = next((place / name for name in ("best", "model") if (place / name / "config.json").is_file()), place)
-    if not (inner / "config.json").is_file():
+    inner = next((place / name for name in ("best", "model") if (place / name / CONFIG).is_file()), place)
+    if not (inner / CONFIG).is_file():
         return export(load(str(source)), folder, format)
     training = (read_config(inner).get("jaxtl") or {}).get("training")
     return export(load(inner), folder, format, training=training)
 
 
-def _fits_timm(model: Model) -> None:
+def check_fits_timm(model: Model) -> None:
+    """``InputError`` where timm cannot build the model's network."""
     graph = model.graph
     options = {key: value for key, value in graph.options.items() if value not in (None, ())}
     instead = "jaxtl.save keeps it for jaxtl, format='stablehlo' for JAX alone"
@@ -92,7 +96,7 @@ def _write_timm(model: Model, folder: Path, training: dict[str, Any] | None) -> 
     if Path(model.name).is_absolute():  # a folder of this machine
         model = model.replace(name=Path(model.name).name)
     config = config_of(model, shareable(training))
-    config["model_args"] = _timm_arguments(model)
+    config["model_args"] = timm_arguments(model)
     config["global_pool"] = graph.options.get("global_pool") or getattr(graph.network, "global_pool", "avg")
     known = tags.find(graph.architecture).pretrained_cfg
     for key in ("first_conv", "classifier", "fixed_input_size"):
@@ -103,7 +107,7 @@ def _write_timm(model: Model, folder: Path, training: dict[str, Any] | None) -> 
     return ""
 
 
-def _timm_arguments(model: Model) -> dict[str, Any]:
+def timm_arguments(model: Model) -> dict[str, Any]:
     """What ``timm.create_model`` needs to build the same network, besides its name and the number of classes."""
     of_training = ("num_classes", "drop_rate", "drop_path_rate", "remat")
     options = {key: v for key, v in model.graph.options.items() if key not in of_training and v not in (None, ())}
@@ -114,7 +118,7 @@ def _timm_arguments(model: Model) -> dict[str, Any]:
 
 def _fits_torch(model: Model) -> None:
     if builder_of(model.graph) is None:
-        _fits_timm(model)
+        check_fits_timm(model)
 
 
 def _write_torch(model: Model, folder: Path, training: dict[str, Any] | None) -> str:
@@ -127,7 +131,7 @@ def _write_torch(model: Model, folder: Path, training: dict[str, Any] | None) ->
         whose, start, arguments = "torchvision", f"models.{builder.name}(", builder.arguments
     else:
         whose, start = "timm", f"create_model({model.graph.architecture!r}, "
-        arguments = "".join(f", {key}={value!r}" for key, value in _timm_arguments(model).items())
+        arguments = "".join(f", {key}={value!r}" for key, value in timm_arguments(model).items())
     network = f"{whose}.{start}num_classes={model.num_classes}{arguments})"
     about = {
         "names": whose,
@@ -142,7 +146,7 @@ def _write_torch(model: Model, folder: Path, training: dict[str, Any] | None) ->
     if importlib.util.find_spec("torch") is not None:
         import torch
 
-        torch.save({name: torch.from_numpy(array.copy()) for name, array in state.items()}, folder / "model.pth")
+        torch.save({name: torch.from_numpy(array.copy()) for name, array in state.items()}, folder / _PICKLE[0])
     (folder / CARD).write_text(_TORCH.format(name=model.name, whose=whose, network=network), encoding="utf-8")
     return f"the names are {whose}'s: {network}"
 
@@ -174,7 +178,7 @@ def _write_stablehlo(model: Model, folder: Path, training: dict[str, Any] | None
 _Check = Callable[[Model], None]
 _Write = Callable[[Model, Path, dict[str, Any] | None], str]
 _WRITERS: dict[str, tuple[_Check, _Write]] = {
-    "timm": (_fits_timm, _write_timm),
+    "timm": (check_fits_timm, _write_timm),
     "torch": (_fits_torch, _write_torch),
     "stablehlo": (_fits_everything, _write_stablehlo),
 }

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from jaxtl.errors import InputError
-from jaxtl.pretrained.config import read_config
+from jaxtl.pretrained.config import CONFIG, read_config
 from jaxtl.pretrained.hub_errors import NoSuchFileError, OfflineError, interruption, readable_errors
 
 __all__ = ["fetch", "read_config"]
@@ -22,7 +24,12 @@ PICKLE = "pytorch_model.bin"
 ATTEMPTS = 3
 
 
-def fetch(repo_id: str, revision: str | None = None, local_files_only: bool = False) -> Path:
+def fetch(
+    repo_id: str,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    check: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Path:
     """Downloads a model repository, unless the cache has it, and returns its folder.
 
     Without a network the cache is enough. An interrupted transfer is resumed; a damaged file in the cache is downloaded
@@ -32,6 +39,7 @@ def fetch(repo_id: str, revision: str | None = None, local_files_only: bool = Fa
         repo_id: `"timm/resnet50.a1_in1k"`.
         revision: Branch, git tag or commit; None for the main branch.
         local_files_only: Use the cache alone, as `HF_HUB_OFFLINE=1` does for everything.
+        check: Is given `config.json`, as `read_config` reads it, before the weights are downloaded.
 
     Returns:
         A folder with `config.json` and `model.safetensors`, or, only where the repository has none,
@@ -41,7 +49,10 @@ def fetch(repo_id: str, revision: str | None = None, local_files_only: bool = Fa
         InputError: no such repository (the message names the nearest known ones), revision or file; no access; the hub
             cannot be reached and the cache does not have the files; a file stays damaged.
     """
-    config = _whole_file(repo_id, "config.json", revision, local_files_only)
+    config = _whole_file(repo_id, CONFIG, revision, local_files_only)
+    content = read_config(config.parent)
+    if check is not None:
+        check(content)
     commit = config.parent.name
     try:
         _whole_file(repo_id, SAFETENSORS, commit, local_files_only)

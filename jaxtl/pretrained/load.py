@@ -39,7 +39,8 @@ def load(
         name: timm's name with or without a tag (``"resnet50"``, ``"resnet50.a1_in1k"``), a repository on the Hugging
             Face hub (``"hf_hub:timm/resnet50.a1_in1k"``), or a folder that ``jaxtl.save`` or timm wrote.
         weights: ``"default"`` for the tag's own (downloaded once, then cached by huggingface_hub); a ``.safetensors``
-            or torch file or a folder with one; ``None`` for random weights from ``seed``.
+            or torch file (of a checkpoint the running average, where it has one) or a folder with one; ``None`` for
+            random weights from ``seed``.
         num_classes: size of the new head. Default: as in the weights. With another number the head is freshly
             initialised from ``seed``, and that is said. 0: no head; the model returns pooled features.
         in_chans: channels of the images. Another number than in the weights adapts the first convolution as timm
@@ -129,19 +130,19 @@ def _build(
         options["head"] = head
     until = until or options.pop("until", None)
     options.pop("until", None)
+    stored_channels = options.pop("in_chans", None)
     preprocess = Preprocess.from_dict(source.preprocess)
     if size is not None and pair(size) != preprocess.size:
         preprocess = preprocess.replace(size=size)
         notes.append(f"images are prepared at {' x '.join(map(str, preprocess.size))} pixels, as img_size={size} asks")
     if source.arrays is None:
         num_classes = source.num_classes if num_classes is None else num_classes
-        channels = in_chans or options.pop("in_chans", None) or preprocess.channels
+        channels = in_chans or stored_channels or preprocess.channels
         graph = Graph.shared(source.architecture, num_classes=num_classes, in_chans=channels, until=until, **options)
         new_head = False
         arrays: dict[str, Any] = graph.initialise([*graph.params, *graph.batch_stats], seed)
         notes.append(f"all weights of {source.name} are random, from seed {seed}")
     else:
-        options.pop("in_chans", None)
         graph, arrays, new_head = fill(source, num_classes, in_chans, until, seed, options, notes, other_head)
         channels = graph.options["in_chans"]
     if head and head_given and not graph.network.num_classes:

@@ -18,8 +18,12 @@ from PIL import Image, ImageOps
 def pixels(path: str | Path, preprocess: dict) -> np.ndarray:
     """uint8 (height, width, channels): an image as the program takes it."""
     channels, height, width = preprocess["input_size"]
+    if channels not in (1, 3):
+        raise SystemExit(f"this script reads images of 1 or 3 channels; give the program arrays of {channels} yourself")
     image = ImageOps.exif_transpose(Image.open(path))
-    if image.has_transparency_data:
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = _eight_bits(image, path)
+    elif image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     image = image.convert("RGB") if channels == 3 else image.convert("RGB").convert("L")
 
@@ -43,6 +47,17 @@ def pixels(path: str | Path, preprocess: dict) -> np.ndarray:
     canvas = Image.new(image.mode, (width, height), fill if channels > 1 else fill[0])
     canvas.paste(image, (-left, -top))
     return np.asarray(canvas).reshape(height, width, channels)
+
+
+def _eight_bits(image: Image.Image, path: str | Path) -> Image.Image:
+    """Values up to 255 as they are; up to 4095, as 12-bit files have, without their lower 4 bits, else without 8."""
+    wide = np.asarray(image)
+    if wide.dtype.kind == "f" or wide.min() < 0 or wide.max() > 65535:
+        raise SystemExit(f"{path} has pixels of an unknown range: save it as an 8-bit or 16-bit image")
+    narrow = (wide >> (0 if wide.max() <= 255 else 4 if wide.max() <= 4095 else 8)).astype(np.uint8)
+    if isinstance(clear := image.info.get("transparency"), int):
+        narrow = np.where(wide == clear, np.uint8(255), narrow)
+    return Image.fromarray(narrow)
 
 
 def _start(length: int, wanted: int) -> int:

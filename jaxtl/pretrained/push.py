@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from jaxtl.errors import InputError
-from jaxtl.notices import say
 from jaxtl.pretrained.card import CARD
-from jaxtl.pretrained.config import read_config
+from jaxtl.pretrained.config import CONFIG, read_config
 from jaxtl.pretrained.hub_errors import interruption
-from jaxtl.pretrained.save import CONFIG, WEIGHTS
+from jaxtl.pretrained.save import WEIGHTS
 
 _PUSHED = (CONFIG, WEIGHTS, CARD)
 
@@ -20,7 +19,7 @@ def push(folder: str | Path, repo_id: str, *, private: bool = False) -> str:
     The card, the weights and ``config.json`` are uploaded in one commit and nothing else of the folder is.
 
     Args:
-        folder: with ``config.json`` and ``model.safetensors``.
+        folder: with ``config.json``, ``model.safetensors`` and the card.
         repo_id: ``"OWNER/NAME"``.
         private: of a new repository: whether only its owner sees it.
 
@@ -35,7 +34,10 @@ def push(folder: str | Path, repo_id: str, *, private: bool = False) -> str:
     if not (folder / WEIGHTS).is_file():
         raise InputError(f"{folder} has no {WEIGHTS}: push takes a folder that `jaxtl export` wrote for timm")
     if not (folder / CARD).is_file():
-        say(f"{folder} has no model card ({CARD}); `jaxtl export` writes one")
+        raise InputError(
+            f"{folder} has no model card ({CARD}): `jaxtl export {folder} OUT` writes one, and leaves out where this "
+            "machine keeps its files; push OUT"
+        )
     import huggingface_hub
 
     try:

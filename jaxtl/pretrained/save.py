@@ -11,9 +11,9 @@ from jaxtl import __version__
 from jaxtl.files import written_together
 from jaxtl.model import Model
 from jaxtl.pretrained import names
+from jaxtl.pretrained.config import CONFIG, check_config
 
 WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
 _SAID_ELSEWHERE = ("num_classes", "in_chans", "remat")  # the last is a matter of a training run
 
 
@@ -29,7 +29,7 @@ def save(model: Model, folder: str | Path, *, training: dict[str, Any] | None = 
         training: anything JSON holds about how the model was made, kept under ``config["jaxtl"]["training"]``.
 
     Raises:
-        InputError: the path is a file, or cannot be written.
+        InputError: the path is a file, or cannot be written; the model has other than one name for each class.
 
     >>> import tempfile, jaxtl
     >>> model = jaxtl.load("cifar_resnet20", weights=None, num_classes=2)
@@ -47,6 +47,7 @@ def write_model(model: Model, folder: Path, config: dict[str, Any]) -> None:
     """Writes the weights under timm's names and a ``config.json``."""
     from safetensors.numpy import save_file
 
+    check_config(config, f"{model.name} cannot be saved")
     state = names.state_dict(model.params, model.batch_stats)
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from jaxtl.errors import InputError
+from jaxtl.errors import InputError, nearest
+from jaxtl.models import registry
 from jaxtl.pretrained import hub, tags, weight_files
-from jaxtl.pretrained.config import read_config
+from jaxtl.pretrained.config import CONFIG, read_config
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,21 @@ class Source:
 
 def resolve(name: str, weights: str | Path | None) -> Source:
     """The source that a name and ``weights`` mean, as ``jaxtl.load`` takes them; downloads what is not there yet."""
-    if (Path(name) / "config.json").is_file() or name.endswith("/") or name.startswith((".", "/", "~")):
-        return from_folder(Path(name), name, weights)
-    tag = tags.find(name)
+    folder = Path(name).expanduser()
+    if (folder / CONFIG).is_file() or name.endswith("/") or name.startswith((".", "/", "~")):
+        return from_folder(folder, name, weights)
+    try:
+        tag = tags.find(name)
+    except InputError:
+        if folder.is_dir():
+            return from_folder(folder, name, weights)
+        raise
     if weights is None:
         architecture, classes = architecture_of(tag, name), tag.pretrained_cfg.get("num_classes")
         return Source(name, architecture, None, tag.preprocess_dict(), "random initialisation", num_classes=classes)
     if weights != "default":
-        file = Path(weights)
-        if (file / "config.json").is_file():
+        file = Path(weights).expanduser()
+        if (file / CONFIG).is_file():
             return _of_architecture(tag.architecture, from_folder(file, name, "default"))
         architecture = architecture_of(tag, name)
         arrays = weight_files.read(file)
@@ -57,7 +64,8 @@ def resolve(name: str, weights: str | Path | None) -> Source:
             f"no pretrained weights are known for {name}; "
             "pass weights=FILE for your own or weights=None for random ones"
         )
-    source = from_folder(hub.fetch(tag.hub_id, tag.revision), tag.name, "default", tag)
+    check = _known_architecture if tag.architecture is None else None
+    source = from_folder(hub.fetch(tag.hub_id, tag.revision, check=check), tag.name, "default", tag)
     return source if tag.architecture is None else _of_table(tag, source)
 
 
@@ -66,6 +74,12 @@ def architecture_of(tag: tags.Tag, name: str) -> str:
     if tag.architecture is None:
         raise InputError(f"{name} says its architecture only in its own config.json; give timm's name beside weights")
     return tag.architecture
+
+
+def _known_architecture(config: Mapping[str, Any]) -> None:
+    if config["architecture"] not in (known := registry.names()):
+        hint = nearest(config["architecture"], known)
+        raise InputError(f"jaxtl has no network called {config['architecture']!r}{hint or '; jaxtl list shows all'}")
 
 
 def _of_architecture(architecture: str | None, source: Source) -> Source:
@@ -85,17 +99,21 @@ def _of_table(tag: tags.Tag, source: Source) -> Source:
 
 def from_folder(folder: Path, name: str, weights: str | Path | None, tag: tags.Tag | None = None) -> Source:
     """The source in a folder with a ``config.json``; what that leaves open about preprocessing, the tag says."""
-    if not (folder / "config.json").is_file():
-        raise InputError(f"{name} is no folder with a config.json, as jaxtl.save and timm write them")
+    if not (folder / CONFIG).is_file():
+        inside = [str(folder / part) for part in ("best", "model") if (folder / part / CONFIG).is_file()]
+        hint = f"; it has {' and '.join(inside)}" if inside else ""
+        raise InputError(f"{name} is no folder with a {CONFIG}, as jaxtl.save and timm write them{hint}")
     config = read_config(folder)
     saved = config.get("jaxtl") or {}
     cfg = config["pretrained_cfg"]
     known = {} if tag is None else tag.pretrained_cfg
-    options = {**config["model_args"], **(saved.get("options") or {})}
+    options = {**_buildable(config["architecture"], config["model_args"]), **(saved.get("options") or {})}
     return Source(
         name=saved.get("name", name),
         architecture=config["architecture"],
-        arrays=None if weights is None else weight_files.read(folder if weights == "default" else Path(weights)),
+        arrays=None
+        if weights is None
+        else weight_files.read(folder if weights == "default" else Path(weights).expanduser()),
         preprocess=completed(cfg, tag),
         where=str(folder),
         num_classes=config["num_classes"],
@@ -104,6 +122,12 @@ def from_folder(folder: Path, name: str, weights: str | Path | None, tag: tags.T
         options={key: _tuples(value) for key, value in options.items() if key != "num_classes"},
         license=cfg.get("license") or known.get("license"),
     )
+
+
+def _buildable(architecture: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """timm's arguments without average pooling, which it also writes where a network has no other."""
+    by_mean = arguments.get("global_pool") == "avg" and "global_pool" not in registry.option_names(architecture)
+    return {key: value for key, value in arguments.items() if not (by_mean and key == "global_pool")}
 
 
 def completed(said: Mapping[str, Any], tag: tags.Tag | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,14 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import InputError, nearest
+from jaxtl.notices import say
 
 PICKLES = (".pth", ".pt", ".th", ".bin", ".ckpt", ".tar")
-NESTING = ("state_dict", "model", "model_state_dict", "net", "network")
+AVERAGED = ("state_dict_ema", "model_ema")
+"""Where training scripts keep the running average of the weights, which is what they evaluate; timm prefers it too."""
+
+NESTING = (*AVERAGED, "state_dict", "model", "model_state_dict", "net", "network")
+_COUNT_OF_AVERAGE = "n_averaged"  # beside the weights in torch.optim.swa_utils.AveragedModel
 PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
 
 
@@ -93,7 +99,8 @@ def read_pickle(path: Path) -> dict[str, np.ndarray]:
             "or convert the file to safetensors where torch is"
         ) from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # the settings in the checkpoints of timm's script
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's unpickler fails in any way on what is no torch file
         reason = f"{type(error).__name__}: {error}".partition("\n")[0].partition(". ")[0]
         raise InputError(
@@ -110,17 +117,19 @@ def arrays_of(content: Any, where: str) -> dict[str, np.ndarray]:
     {'fc.bias': array([0., 0.])}
     """
     state = content
-    while isinstance(state, Mapping) and not any(_is_array(v) for v in state.values()):
-        inner = next((state[key] for key in NESTING if isinstance(state.get(key), Mapping)), None)
-        if inner is None:
-            raise InputError(
-                f"{where} holds no state dict: expected names with tensors, or one nested under "
-                f"{', '.join(NESTING)}; found the keys {sorted(map(str, state))[:8]}"
-            )
-        state = inner
+    while isinstance(state, Mapping) and (nested := [key for key in NESTING if isinstance(state.get(key), Mapping)]):
+        if nested[0] in AVERAGED and len(nested) > 1:
+            say(f"{where} holds weights and their running average; the average, {nested[0]!r}, is taken")
+        state = state[nested[0]]
     if not isinstance(state, Mapping):
         raise InputError(f"{where} holds a {type(state).__name__}, not a state dict of names and tensors")
     arrays = {str(name): to_numpy(value) for name, value in state.items() if _is_array(value)}
+    if not arrays:
+        raise InputError(
+            f"{where} holds no state dict: expected names with tensors, or one nested under "
+            f"{', '.join(NESTING)}; found the keys {sorted(map(str, state))[:8]}"
+        )
+    arrays.pop(_COUNT_OF_AVERAGE, None)
     return {name: arrays[stored] for name, stored in without_prefixes(arrays).items()}
 
 

@@ -14,6 +14,7 @@ from jaxtl.errors import InputError
 from jaxtl.model import Model
 from jaxtl.models.graph import EVALUATION, Modes
 from jaxtl.models.network import Network
+from jaxtl.pretrained.export import check_fits_timm, timm_arguments
 from jaxtl.pretrained.guests import import_timm
 from jaxtl.pretrained.load import load
 from jaxtl.pretrained.names import COUNTER, state_dict
@@ -78,7 +79,8 @@ def verify(name: str, weights: str | Path | None = None, *, size: int | None = N
         seed: of images and random weights.
 
     Raises:
-        InputError: timm is not installed or has no network by that name; whatever ``jaxtl.load`` refuses.
+        InputError: timm is not installed, has no network by that name or cannot build it like this; whatever
+            ``jaxtl.load`` refuses.
     """
     timm = import_timm()
     options: dict[str, Any] = {} if size is None or not _takes_img_size(name) else {"img_size": size}
@@ -90,7 +92,7 @@ def verify(name: str, weights: str | Path | None = None, *, size: int | None = N
     images = np.random.default_rng(seed).standard_normal((_BATCH, *side, model.preprocess.channels)).astype(np.float32)
     if weights is None:
         model = randomise(model, jax.numpy.asarray(images), seed)
-    reference = _reference(timm, model, options)
+    reference = _reference(timm, model)
     return Verification(
         name=architecture,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(model.params)),
@@ -105,12 +107,12 @@ def _takes_img_size(name: str) -> bool:
     return "img_size" in option_names(name.partition(".")[0])
 
 
-def _reference(timm: Any, model: Model, options: dict[str, Any]) -> Any:
+def _reference(timm: Any, model: Model) -> Any:
     import torch
 
-    reference = timm.create_model(
-        model.graph.architecture, num_classes=model.num_classes, in_chans=model.preprocess.channels, **options
-    )
+    check_fits_timm(model)
+    built_with = {"in_chans": model.preprocess.channels, **timm_arguments(model)}
+    reference = timm.create_model(model.graph.architecture, num_classes=model.num_classes, **built_with)
     state = {name: torch.tensor(array) for name, array in state_dict(model.params, model.batch_stats).items()}
     missing, unexpected = reference.load_state_dict(state, strict=False)
     missing = [name for name in missing if not name.endswith(COUNTER)]

@@ -44,7 +44,8 @@ def write_results(
     """``model/`` after the last epoch, ``best/`` with its record where there is one, and ``curves.png``."""
     from jaxtl.report.curves import plot_history
 
-    training = {"recipe": recipe.model_dump(mode="json", exclude={"output"}), "data": data.record()}
+    made_from = recipe.model_dump(mode="json", exclude={"output"})
+    training = {"recipe": made_from, "data": data.record(), "pretrained": tuned.pretrained}
     save(tuned, output / "model", training={**training, "result": history[-1]})
     if best is not None:
         model, record = best

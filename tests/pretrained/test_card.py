@@ -77,15 +77,36 @@ def test_what_is_not_known_is_not_made_up() -> None:
 def test_folders_of_the_machine_stay_there(tmp_path) -> None:
     recipe = {
         "model": {"name": "resnet18", "weights": "/home/ann/weights/r18.safetensors"},
-        "data": {"source": "folder:/home/ann/flowers"},
+        "data": {"source": "folder:/home/ann/flowers", "split_file": "/home/ann/split: new.json"},
     }
-    training = {"recipe": recipe, "data": {"source": "folder:/home/ann/flowers"}, "result": {}}
+    left_out = {"train": ["image file '/home/ann/flowers/rose/1.jpg' is empty"], "val": []}
+    data = {"source": "folder:/home/ann/flowers", "left_out": left_out}
+    training = {"recipe": recipe, "data": data, "result": {}}
     model = small_model("resnet18", layers=(1, 1, 1, 1)).replace(name="/home/ann/tuned")
     folder = jaxtl.export(model, tmp_path, training=training)
     for file in ("README.md", "config.json"):
         text = (folder / file).read_text(encoding="utf-8")
         assert "/home" not in text
         assert "folder:flowers" in text
+        assert "split: new.json" in text
+    kept = json.loads((folder / "config.json").read_text(encoding="utf-8"))["jaxtl"]["training"]
+    assert kept["data"]["left_out"] == {"train": 1, "val": 0}
     assert recipe["data"]["source"] == "folder:/home/ann/flowers"
     kept = {"data": {"source": "hf:ann/flowers"}}
     assert shareable(kept) == kept
+
+
+@pytest.mark.parametrize("strategy", ["scratch", "full"])
+def test_the_card_of_a_run_from_scratch_names_no_base(strategy: str, tmp_path) -> None:
+    model = jaxtl.load("cifar_resnet20", weights=None, num_classes=10, in_chans=1).replace(
+        pretrained=True, name="resnet18.a1_in1k"
+    )
+    data = jaxtl.open_data("digits", model, samples_per_class=2)
+    options = {"strategy": strategy, "epochs": 1, "batch_size": 20, "eval_batch_size": 360, "progress": False}
+    jaxtl.fine_tune(model, data, output=str(tmp_path / "run"), **options)
+    best = tmp_path / "run" / "best"
+    text = card(jaxtl.load(best), json.loads((best / "config.json").read_text(encoding="utf-8"))["jaxtl"]["training"])
+    from_scratch = strategy == "scratch"
+    assert ("- start: random weights" in text) == from_scratch
+    assert ("- base weights: `resnet18.a1_in1k`" in text) != from_scratch
+    assert ("base_model" in _front_matter(text)) != from_scratch

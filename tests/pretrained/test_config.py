@@ -79,3 +79,33 @@ def test_not_a_json_object(read, text):
 def test_missing_file_names_the_folder(tmp_path):
     with pytest.raises(InputError, match=f"{tmp_path} has no config.json"):
         read_config(tmp_path)
+
+
+def test_label_names_where_timm_keeps_those_of_the_weights(read):
+    cfg = {"label_names": ["cat", "dog"]}
+    assert read({"architecture": "a", "num_classes": 2, "pretrained_cfg": cfg})["label_names"] == ["cat", "dog"]
+
+
+def test_a_class_without_a_name_is_called_by_its_number(read):
+    names = {"0": "cat", "3": "dog"}
+    assert read({"architecture": "a", "num_classes": 4, "label_names": names})["label_names"] == [
+        "cat",
+        "1",
+        "2",
+        "dog",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"jaxtl": "yes"}, "jaxtl must be an object, not 'yes'"),
+        ({"jaxtl": {"task": "ranking"}}, "jaxtl.task must be class, multi-label or regression, not 'ranking'"),
+        ({"pretrained_cfg": {"mean": "x"}}, "pretrained_cfg.mean must be a list of numbers, not 'x'"),
+        ({"pretrained_cfg": {"std": [1, None, 1]}}, "pretrained_cfg.std must be a list of numbers"),
+        ({"pretrained_cfg": {"input_size": 32}}, "pretrained_cfg.input_size must be a list of whole numbers, not 32"),
+    ],
+)
+def test_fields_that_loading_needs(read, fields, message):
+    with pytest.raises(InputError, match=message):
+        read({"architecture": "a", "num_classes": 2, **fields})

@@ -19,6 +19,7 @@ from timm_guest import import_timm
 import jaxtl
 from jaxtl.cli import main
 from jaxtl.errors import InputError
+from jaxtl.pretrained import predict_exported
 from jaxtl.pretrained.names import state_dict
 from jaxtl.pretrained.stablehlo import program
 
@@ -53,9 +54,11 @@ def test_a_tuned_network_goes_back_to_timm(family: str, tmp_path) -> None:
     assert (tuple(config["input_size"]), config["crop_pct"]) == ((3, size, size), 0.7)
     other = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=3, in_chans=1)
     assert other(torch.zeros(2, 1, size, size)).shape == (2, 3)
-    loaded = jaxtl.load(folder)
-    assert bits(loaded.params) == bits(tuned.params)
-    assert (loaded.classes, loaded.preprocess) == (CLASSES, tuned.preprocess)
+    timm.models.save_for_hf(theirs, tmp_path / "by timm", safe_serialization=True)
+    for written in (folder, tmp_path / "by timm"):
+        loaded = jaxtl.load(written)
+        assert bits(loaded.params) == bits(tuned.params)
+        assert (loaded.classes, loaded.preprocess) == (CLASSES, tuned.preprocess)
 
 
 def _one_step(model: jaxtl.Model, size: int) -> jaxtl.Model:
@@ -134,6 +137,17 @@ def test_a_state_dict_for_torchvision(tmp_path, capsys) -> None:
     assert bits(again.params) == bits(model.params)
 
 
+def test_no_pickle_of_an_earlier_export_stays_where_torch_is_not(tmp_path, monkeypatch) -> None:
+    import_timm()
+    jaxtl.export(small_model("resnet18", layers=(1, 1, 1, 1)), tmp_path, "torch")
+    assert (tmp_path / "model.pth").is_file()
+    (tmp_path / "notes.txt").write_text("mine")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    jaxtl.export(small_model("resnet18", layers=(1, 1, 1, 1), num_classes=2), tmp_path, "torch")
+    left = ["README.md", "model.json", "model.safetensors", "notes.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+
+
 def test_a_state_dict_for_timm_where_torchvision_has_no_such_network(tmp_path) -> None:
     timm = import_timm()
     from safetensors.torch import load_file
@@ -170,6 +184,9 @@ def test_a_program_for_jax_alone(crop_mode: str, tmp_path) -> None:
     images = [tmp_path / "wide.png", tmp_path / "tall.jpg", tmp_path / "small.png"]
     for path, shape in zip(images, [(50, 70, 3), (90, 41, 3), (20, 25, 4)], strict=True):
         Image.fromarray(generator.integers(0, 256, shape, np.uint8)).save(path)
+    for most in (255, 4095, 65535):  # as microscopes, medical and raw cameras' files have them
+        images.append(tmp_path / f"to {most}.png")
+        Image.fromarray(generator.integers(0, most + 1, (40, 50), np.uint16)).save(images[-1])
     command = [sys.executable, "-c", _WITHOUT_JAXTL, str(folder / "predict.py"), *map(str, images)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
@@ -179,6 +196,21 @@ def test_a_program_for_jax_alone(crop_mode: str, tmp_path) -> None:
     for ours, theirs in zip(expected, found, strict=True):
         assert (theirs["path"], theirs["label"]) == (ours["path"], ours["label"])
         np.testing.assert_allclose([dict(ours["top"])[name] for name in CLASSES], theirs["output"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("channels", "picture", "message"),
+    [
+        (3, np.zeros((4, 4), np.float32), r"a\.tiff has pixels of an unknown range"),
+        (3, np.full((4, 4), 70000, np.int32), r"a\.tiff has pixels of an unknown range"),
+        (4, np.zeros((4, 4, 4), np.uint8), "reads images of 1 or 3 channels; give the program arrays of 4 yourself"),
+    ],
+)
+def test_what_the_script_beside_the_program_refuses(channels: int, picture, message: str, tmp_path) -> None:
+    preprocess = small_model(in_chans=channels).preprocess
+    Image.fromarray(picture).save(tmp_path / "a.tiff")
+    with pytest.raises(SystemExit, match=message):
+        predict_exported.pixels(tmp_path / "a.tiff", preprocess.to_dict())
 
 
 def test_the_program_takes_any_batch_on_every_platform(tmp_path) -> None:

@@ -253,6 +253,40 @@ def test_names_that_mean_nothing(tmp_path, monkeypatch) -> None:
         jaxtl.load("resnet18", weights=None, drop_rat=0.1)
 
 
+def test_a_runs_output_names_the_models_in_it(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    jaxtl.save(small_model(), tmp_path / "runs" / "mine" / "best")
+    jaxtl.save(small_model(), tmp_path / "mine" / "model")
+    for name in ("runs/mine", "~/runs/mine", Path("runs/mine")):
+        with pytest.raises(InputError, match=r"is no folder with a config\.json, .*; it has .*runs/mine/best$"):
+            jaxtl.load(name)
+    with pytest.raises(InputError, match=r"; it has mine/model$"):
+        jaxtl.load("mine")
+    assert _same(jaxtl.load("~/runs/mine/best"), small_model())
+    assert _same(jaxtl.load(CIFAR, weights="~/mine/model"), small_model())
+
+
+@pytest.mark.parametrize("in_chans", [None, 1, 3])
+def test_random_weights_for_a_saved_networks_channels_or_others(in_chans: int | None, tmp_path) -> None:
+    folder = jaxtl.save(small_model(in_chans=1), tmp_path)
+    model = jaxtl.load(folder, weights=None, in_chans=in_chans)
+    assert model.preprocess.channels == model.graph.options["in_chans"] == (in_chans or 1)
+
+
+def test_other_pooling_than_the_networks_is_refused(tmp_path) -> None:
+    folder = jaxtl.save(small_model("resnet10t"), tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    for pooling in ("avg", "max"):
+        config["model_args"] = {"global_pool": pooling}
+        (folder / "config.json").write_text(json.dumps(config))
+        if pooling == "avg":
+            jaxtl.load(folder)
+        else:
+            with pytest.raises(InputError, match="resnet10t has no option 'global_pool'"):
+                jaxtl.load(folder)
+
+
 def test_random_weights_are_a_function_of_the_seed_and_of_each_path() -> None:
     first, again, other = (jaxtl.load(CIFAR, weights=None, seed=seed) for seed in (0, 0, 1))
     assert _same(first, again)
@@ -354,6 +388,20 @@ def test_somebodys_repository_needs_no_tag(server, hub_files) -> None:
     assert model.graph.architecture == "resnet18"
     assert model.preprocess.size == (96, 96)
     assert model.preprocess.crop_pct == 0.875
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"architectures": ["ViTForImageClassification"], "hidden_size": 1024}, "architecture is missing"),
+        ({"architecture": "resnet81", "num_classes": 10}, "jaxtl has no network called 'resnet81'; did you mean"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_its_weights_are_fetched(config, message, server, hub_files) -> None:
+    server.add("me/other", {**hub_files, "config.json": json.dumps(config).encode()})
+    with pytest.raises(InputError, match=message):
+        jaxtl.load("hf_hub:me/other")
+    assert server.transfers("model.safetensors") == 0
 
 
 def test_a_repository_that_is_not_there_names_the_nearest(server) -> None:

@@ -190,6 +190,9 @@ def test_what_is_no_exported_folder_is_refused_before_anything_is_sent(hub, fold
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     with pytest.raises(InputError, match=r"has no model\.safetensors: push takes a folder that `jaxtl export` wrote"):
         push(tmp_path, "ann/flowers")
+    (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    with pytest.raises(InputError, match=r"has no model card .*`jaxtl export .* OUT` writes one"):
+        push(tmp_path, "ann/flowers")
     with pytest.raises(InputError, match="cannot be the name of a hub repository"):
         push(folder, "ann/flowers/and/more")
     assert not hub.created

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -115,10 +117,45 @@ def test_a_failure_in_the_middle_leaves_what_was_there(what: str, earlier: bool,
 
 
 def test_what_a_killed_process_left_is_cleaned_up(tmp_path) -> None:
-    (tmp_path / ".unfinished-abc").mkdir()
-    (tmp_path / ".unfinished-abc" / "model.safetensors").write_bytes(b"half")
+    for name in (".unfinished-abc", ".unfinished-now"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"half")
+    two_days_ago = time.time() - 2 * 24 * 3600
+    os.utime(tmp_path / ".unfinished-abc", (two_days_ago, two_days_ago))
     jaxtl.save(small_model(), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    left = [".unfinished-now", "config.json", "model.safetensors"]  # the first may be another process's that writes now
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+
+
+def test_what_was_there_stays_when_the_new_files_vanish_while_they_take_their_places(tmp_path, monkeypatch) -> None:
+    old = small_model().replace(classes=CLASSES)
+    jaxtl.save(old, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def vanish(source, target):
+        shutil.rmtree(Path(source).parent)
+        raise FileNotFoundError(source)
+
+    monkeypatch.setattr(os, "replace", vanish)
+    with pytest.raises(FileNotFoundError):
+        jaxtl.save(small_model("cifar_resnet32", num_classes=2), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ((0, 1, 2, 3), "label_names must be a list of strings"),
+        (("a", "b", "c"), "label_names has 3 names for 4 classes"),
+        (("a", "b", "c", "caf\udce9"), r"label_names must be text that UTF-8 can hold, not 'caf\\\\udce9'"),
+    ],
+)
+def test_what_could_not_be_loaded_is_not_saved(classes, message: str, tmp_path) -> None:
+    model = small_model("resnet10t", layers=(1, 1)).replace(classes=classes)
+    for write in (jaxtl.save, jaxtl.export):
+        with pytest.raises(InputError, match=f"{model.name} cannot be saved: {message}"):
+            write(model, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_model_may_be_saved_over_the_files_it_was_loaded_from(tmp_path) -> None:

@@ -174,7 +174,7 @@ def test_weights_without_a_norm_give_it_a_fresh_one(monkeypatch, tmp_path):
     stored = {name: array for name, array in state.items() if not name.startswith("head.norm.")}
     save_file(stored, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "convnextv2_atto", "num_classes": 0}))
-    monkeypatch.setattr(hub, "fetch", lambda hub_id, revision: tmp_path)
+    monkeypatch.setattr(hub, "fetch", lambda hub_id, revision, check: tmp_path)
     model = jaxtl.load("convnextv2_atto.fcmae")
     assert model.notes == ("head.norm is not in the weights and starts afresh",)
     assert model.num_classes == 0
@@ -191,7 +191,7 @@ def test_the_table_says_what_a_hub_repository_holds(monkeypatch, tmp_path):
     save_file(state_dict(model.params, model.batch_stats), tmp_path / "model.safetensors")
     said = {"architecture": "cifar_resnet32", "num_classes": 4, "model_args": {"block_reduce_first": 2}}
     (tmp_path / "config.json").write_text(json.dumps(said))
-    monkeypatch.setattr(hub, "fetch", lambda hub_id, revision: tmp_path)
+    monkeypatch.setattr(hub, "fetch", lambda hub_id, revision, check: tmp_path)
     row = {"hub_id": "timm/cifar_resnet32.letters"}
     monkeypatch.setattr(tags, "_table", lambda: {"cifar_resnet20": {"letters": row}})
     assert jaxtl.load("cifar_resnet20.letters").num_classes == 4

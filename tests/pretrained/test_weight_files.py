@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import pickle
 import sys
 
@@ -39,6 +40,29 @@ def test_nesting_and_prefixes(prefix: str, nesting: tuple[str, ...], tmp_path) -
             weight_files.read(tmp_path / "a.pth")
     else:
         assert _same(weight_files.read(tmp_path / "a.pth"))
+
+
+def test_a_checkpoint_may_hold_tensors_beside_its_weights(tmp_path) -> None:
+    content = {"epoch": 90, "arch": "resnet50", "state_dict": _tensors("module."), "best_acc1": torch.tensor(76.1)}
+    torch.save(content, tmp_path / "checkpoint.pth.tar")
+    assert _same(weight_files.read(tmp_path / "checkpoint.pth.tar"))
+
+
+def test_the_settings_in_a_checkpoint_of_timms_script(tmp_path) -> None:
+    torch.save({"state_dict": _tensors(), "args": argparse.Namespace(lr=0.1)}, tmp_path / "last.pth.tar")
+    assert _same(weight_files.read(tmp_path / "last.pth.tar"))
+
+
+@pytest.mark.parametrize("names", [("state_dict", "state_dict_ema"), ("model", "model_ema")])
+def test_the_running_average_of_the_weights_is_taken_and_said(names: tuple[str, str], tmp_path, capsys) -> None:
+    last = {name: tensor + 1 for name, tensor in _tensors().items()}
+    average = {"n_averaged": torch.tensor(7), **_tensors("module.")}
+    torch.save({names[0]: last, names[1]: average}, tmp_path / "both.pth")
+    assert _same(weight_files.read(tmp_path / "both.pth"))
+    assert f"weights and their running average; the average, {names[1]!r}, is taken" in capsys.readouterr().err
+    torch.save({names[1]: average}, tmp_path / "average.pth")
+    assert _same(weight_files.read(tmp_path / "average.pth"))
+    assert not capsys.readouterr().err
 
 
 def test_a_prefix_that_not_all_names_share_is_a_name(tmp_path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from timm_guest import import_timm
 
+import jaxtl
 from jaxtl import cli
 from jaxtl.errors import InputError
 from jaxtl.studies import verify as module
@@ -51,6 +52,20 @@ def test_a_wrong_momentum_shows_in_the_statistics_alone(monkeypatch) -> None:
 
 def test_a_network_without_batch_norm_has_one_mode() -> None:
     assert verify("resnet50_gn", size=64).training == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("resnet10t", {"output_stride": 8}), ("vit_tiny_patch16_224", {"img_size": 64})]
+)
+def test_weights_of_a_network_built_otherwise(name: str, options: dict, tmp_path) -> None:
+    jaxtl.save(jaxtl.load(name, weights=None, num_classes=4, **options), tmp_path)
+    assert verify(name, tmp_path).first_difference is None
+
+
+def test_what_timm_cannot_build(tmp_path) -> None:
+    jaxtl.save(jaxtl.load("resnet10t", weights=None, num_classes=4, until="layer1"), tmp_path)
+    with pytest.raises(InputError, match="timm cannot build resnet10t cut after 'layer1'"):
+        verify("resnet10t", tmp_path)
 
 
 def test_what_timm_does_not_have() -> None:
