@@ -49,6 +49,24 @@ def test_delimiters_marks_quotes_and_usual_names(table, small, text):
     assert {*data.train.names, *data.val.names} == {f"{index}.png" for index in range(4)}
 
 
+def test_absolute_paths_below_the_table_are_those_from_it_on(table, small, tmp_path):
+    absolute = table(TWO_CLASSES.replace("\n", f"\n{tmp_path}/").removesuffix(f"{tmp_path}/"), "absolute.csv")
+    data, ours = open_data(absolute, small), open_data(table(TWO_CLASSES), small)
+    assert (data.train.names, data.val.names) == (ours.train.names, ours.val.names)
+    assert data.fingerprint == ours.fingerprint
+    spec = table(TWO_CLASSES + f"{tmp_path}/0.png,a\n{tmp_path}/../elsewhere/../{tmp_path.name}/1.png,b\n")
+    assert "2 images are there more than once: 0.png, 1.png; give" in refusal(lambda: open_data(spec, small))
+
+
+def test_a_file_outside_is_one_however_its_path_is_written(table, small, tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path.parent / f"{tmp_path.name}.png")
+    outside = f"{tmp_path.name}.png"
+    spec = table(TWO_CLASSES + f"../{outside},a\n{tmp_path.parent}/{outside},b\n")
+    assert f"1 images are there more than once: {tmp_path.parent}/{outside}; give" in refusal(
+        lambda: open_data(spec, small)
+    )
+
+
 def test_a_column_of_splits(table, small):
     rows = [f"{i}.png,{'ab'[i % 2]},{s}" for i, s in enumerate(["train", "Train", "val", "val", "test", "test"])]
     data = open_data(table("path,label,split\n" + "\n".join(rows)), small)
