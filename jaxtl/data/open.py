@@ -105,7 +105,13 @@ def open_data(
     )
     name, opened, suited = _opened(spec, preprocess.channels, options)
     train, val, origin, notes = divide(
-        opened, val_fraction=val_fraction, seed=seed, folds=folds, fold=fold, split_file=split_file
+        opened,
+        val_fraction=val_fraction,
+        seed=seed,
+        folds=folds,
+        fold=fold,
+        split_file=split_file,
+        groups_bind=group_column is not None,
     )
     if train_samples is not None:
         train = sources.take(train, opened.classes, train_samples, seed)

@@ -96,7 +96,7 @@ def open_table(table: Table, channels: int, options: Options) -> Opened:
             task=answers.task,
             origin=f"column '{splits}'",
             notes=tuple(notes),
-            groups=None if of_group is None else tuple(of_group[index] for index in train_rows),
+            groups=None if of_group is None else tuple(of_group[index] for index in used),
         ),
     )
 

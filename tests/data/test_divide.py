@@ -142,6 +142,26 @@ def test_a_file_divides_the_images_of_both_parts(tmp_path):
     assert train.identity(0) == parts[1].identity(4)
 
 
+def test_a_file_must_not_part_groups_that_were_asked_for(tmp_path):
+    parts = [sources.Subset(source_of([0, 1] * 5), range(start, start + 5)) for start in (0, 5)]
+    opened = Opened(("a", "b"), *parts, groups=tuple("uuvvwwxxyz"))
+    (tmp_path / "a.json").write_text(json.dumps({"train": ["n0", "n1", "n4"], "val": ["n2", "n3", "n5", "n8"]}))
+    with pytest.raises(
+        InputError, match=r"a.json: groups on both sides of its split: w; correct the split, or name no"
+    ):
+        divide(opened, split_file=tmp_path / "a.json", groups_bind=True)
+    assert len(divide(opened, split_file=tmp_path / "a.json")[0]) == 3
+    (tmp_path / "a.json").write_text(json.dumps({"train": ["n0", "n1"], "val": ["n2", "n3", "n5", "n8"]}))
+    assert len(divide(opened, split_file=tmp_path / "a.json", groups_bind=True)[1]) == 4
+
+
+def test_folds_by_group_of_the_training_images_of_a_given_split():
+    parts = [sources.Subset(source_of([0, 1] * 10), range(start, start + 10)) for start in (0, 10)]
+    opened = Opened(("a", "b"), *parts, groups=tuple("ttuuvvwwxx" + "yyyyyzzzzz"))
+    train, val, origin, _ = divide(opened, folds=5, fold=0)
+    assert (len(train), len(val), origin) == (8, 2, "fold 0 of 5 by 5 groups, seed 0")
+
+
 def test_folds_divide_the_training_images_of_a_given_split():
     parts = [sources.Subset(source_of([0, 1] * 10), range(start, start + 10)) for start in (0, 10)]
     train, val, origin, notes = divide(Opened(("a", "b"), *parts, origin="own folders"), folds=5, fold=2)

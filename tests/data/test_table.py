@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,19 @@ def test_groups_stay_together(table, small):
     assert data.split == "20% held out by 3 groups, seed 0"
 
 
+def test_a_file_must_not_part_groups(table, small, tmp_path):
+    rows = [f"{i}.png,{'ab'[i % 2]},{'xyz'[i // 2]},{'train' if i < 4 else 'val'}" for i in range(6)]
+    spec = table("path,label,patient,split\n" + "\n".join(rows))
+    names = [f"{i}.png" for i in range(6)]
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"train": names[:2] + names[4:5], "val": names[2:4] + names[5:]}))
+    assert len(open_data(spec, small, split_file=split).train) == 3
+    said = refusal(lambda: open_data(spec, small, split_file=split, group_column="patient"))
+    assert said == f"{split}: groups on both sides of its split: z; correct the split, or name no group_column"
+    split.write_text(json.dumps({"train": names[:2], "val": names[4:]}))
+    assert open_data(spec, small, split_file=split, group_column="patient").val.names == names[4:]
+
+
 def test_a_column_called_group_counts_unless_the_data_has_a_split(table, small):
     rows = [f"{i}.png,{'ab'[i % 2]},{'xyz'[i // 2]}" for i in range(6)]
     assert "by 3 groups" in open_data(table("path,label,group\n" + "\n".join(rows)), small).split
@@ -158,7 +172,7 @@ def refusal(call: Callable[[], object]) -> str:
         (
             "path,label,split,who\n0.png,a,train,x\n1.png,b,train,y\n2.png,a,val,x\n",
             {"group_column": "who"},
-            "groups on both sides of its own split: x",
+            "groups on both sides of its split: x",
         ),
         ("path,label\n0.png,\xff\n".encode("latin-1"), {}, "is not UTF-8"),
         ('path,label\n"0.png,a\n', {}, "line 2: unexpected end of data"),
