@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -130,6 +131,23 @@ def test_a_split_that_is_written_down(tmp_path):
     record = json.loads((tmp_path / "new" / "split.json").read_text())
     assert record["source"] == "digits"
     assert record["split"] == "20% held out, seed 3"
+
+
+def test_a_split_of_names_that_are_no_utf8(tree, tmp_path, small):
+    root = tree({"cat": 4, "dog": 4})
+    try:
+        os.rename(os.fsencode(root / "cat/image00.png"), os.fsencode(root / "cat") + b"/caf\xe9.png")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    data = open_data(f"folder:{root}", small)
+    data.write_split(tmp_path / "split.json")
+    assert "cat/caf\udce9.png" in {*data.train.names, *data.val.names}
+    again = open_data(f"folder:{root}", small, split_file=tmp_path / "split.json")
+    assert (again.train.names, again.val.names) == (data.train.names, data.val.names)
+    (root / "dog/image00.png").rename(root / "dog/café.png")
+    os.rename(os.fsencode(root / "cat") + b"/caf\xe9.png", root / "cat/image00.png")
+    open_data(f"folder:{root}", small).write_split(tmp_path / "split.json")
+    assert "dog/café.png" in (tmp_path / "split.json").read_text(encoding="utf-8")
 
 
 def test_a_file_divides_the_images_of_both_parts(tmp_path):
