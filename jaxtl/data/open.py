@@ -64,7 +64,8 @@ def open_data(
         val_fraction: the part of each class that is held out where the data has no split of its own.
         folds: hold out one of so many folds of the training images instead (k-fold cross-validation).
         fold: which of them, from 0.
-        split_file: a split that `Data.write_split` wrote, in place of any other.
+        split_file: a split that `Data.write_split` wrote, in place of any other; it must not part groups of
+            `group_column`.
         seed: of that split, and of which training images are taken.
         augment: ``none``, ``light`` (random-resized crop and flip), ``medium`` (colours too), ``strong``
             (TrivialAugment, erased boxes), ``glyph`` (small affine changes without a flip), an `Augment`, or ``auto``:

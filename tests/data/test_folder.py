@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from jaxtl.data.folder import open_folder
 from jaxtl.data.images import EXTENSIONS
 from jaxtl.data.opened import VAL_NAMES
 from jaxtl.errors import InputError
+
+DATA_PAGE = Path(__file__).parents[2] / "docs" / "data.md"
 
 
 def test_one_subfolder_per_class(tree):
@@ -95,7 +98,7 @@ def test_extensions_of_any_case_depth_and_hidden_files(tree):
 
 
 @pytest.mark.parametrize("ending", sorted(EXTENSIONS))
-def test_every_ending_is_read(tmp_path, ending):
+def test_every_ending_is_read_and_in_the_documentation(tmp_path, ending):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         Image.new("RGB", (16, 16), (200, 10, 10)).convert("1" if ending == ".pbm" else "RGB").save(
@@ -103,6 +106,11 @@ def test_every_ending_is_read(tmp_path, ending):
         )
     image, _ = open_folder(tmp_path).train[0]
     assert image.size == (16, 16)
+    assert f"`{ending}`" in DATA_PAGE.read_text(encoding="utf-8")
+
+
+def test_endings_of_photographs_in_less_usual_formats():
+    assert {".jp2", ".jpe", ".tga"} < EXTENSIONS
 
 
 def test_one_channel_reads_grey_images(tree):
