@@ -116,7 +116,8 @@ def _looked_at(
             else:
                 shifts[index] = answer
     fine = [index for index in unknown.tolist() if index not in bad and stamps[index]]
-    remember(key, known.joined(stamps[fine], shifts[fine]), what)
+    if fine:
+        remember(key, known.joined(stamps[fine], shifts[fine]), what)
     return bad, shifts
 
 
