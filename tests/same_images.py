@@ -48,6 +48,14 @@ def as_csv(root: Path) -> str:
     return f"csv:{root / 'labels.csv'}"
 
 
+def as_csv_of_files_elsewhere(root: Path) -> str:
+    as_files(root)
+    (root / "tables").mkdir()
+    rows = [f"{root}/images/{name}.png,{CLASSES[label]}" for name, label in zip(NAMES, LABELS, strict=True)]
+    (root / "tables" / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    return f"csv:{root / 'tables' / 'labels.csv'}"
+
+
 def as_parquet(root: Path) -> str:
     import pyarrow
     import pyarrow.parquet
@@ -132,6 +140,7 @@ def as_folder(root: Path) -> str:
 FORMS = {
     "folder": as_folder,
     "csv": as_csv,
+    "csv of files elsewhere": as_csv_of_files_elsewhere,
     "parquet": as_parquet,
     "npz": as_npz,
     "npy": as_npy,

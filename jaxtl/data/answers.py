@@ -277,6 +277,8 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any) -> float:
+    if isinstance(value, str) and "_" in value:  # Python reads 1_2 as 12; as a label it is a word
+        return math.nan
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -25,7 +25,7 @@ from jaxtl.data.readable import check_share, readable_images
 from jaxtl.data.sources import Source, Subset, counts
 from jaxtl.data.storage import Storage, check_kind
 from jaxtl.data.training import TrainingImages
-from jaxtl.errors import InputError, nearest
+from jaxtl.errors import InputError, nearest, printable
 from jaxtl.files import write_whole
 
 PREPARED_BYTES = 512 * 2**20  # evaluation pixels kept per split
@@ -321,11 +321,16 @@ class Data:
     def write_split(self, path: str | os.PathLike[str]) -> None:
         """Writes `split_record` as JSON, for ``open_data(..., split_file=path)``: the same images on the same sides.
 
+        Names of files that are no UTF-8 are written as escapes, which are read as the same names.
+
         Raises:
             InputError: the file cannot be written.
         """
+        text = json.dumps(self.split_record(), indent=1, ensure_ascii=False)
+        if text != printable(text):
+            text = json.dumps(self.split_record(), indent=1)
         try:
-            write_whole(Path(path), json.dumps(self.split_record(), indent=1, ensure_ascii=False))
+            write_whole(Path(path), text)
         except OSError as error:
             raise InputError(f"the split cannot be written to {path}: {error.strerror}") from error
 
@@ -437,7 +442,10 @@ def _key_of(source: Source, unique: str) -> str:
     """Changes with the images; where these cannot tell that they changed, it is never the same."""
     digest = hashlib.sha256()
     for index in range(len(source)):
-        stamp = sources.stamp_if_there(source, index) or unique
+        try:
+            stamp = sources.stamp(source, index) or unique
+        except OSError:
+            stamp = f"{source.names[index]} is not there"
         digest.update(f"{stamp}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtl.data import sources
 from jaxtl.data.bands import Picture
 from jaxtl.data.groups import fold_groups, split_groups
-from jaxtl.data.opened import Opened, checked
+from jaxtl.data.opened import Opened, check_groups, checked
 from jaxtl.data.problems import refuse, shown
 from jaxtl.data.sources import Source, Subset
 from jaxtl.errors import InputError
@@ -27,6 +27,7 @@ def divide(
     folds: int | None = None,
     fold: int = 0,
     split_file: str | Path | None = None,
+    groups_bind: bool = False,
 ) -> tuple[Source, Source, str, tuple[str, ...]]:
     """Training images, validation images, where the split comes from, and notes, for people.
 
@@ -40,17 +41,18 @@ def divide(
         folds: how many folds cross-validation has; None: none.
         fold: which of them is held out, from 0.
         split_file: JSON with the names of the images in ``train`` and ``val``, as `Data.write_split` writes it.
+        groups_bind: whether a file must not part groups; a drawn split never does.
 
     Raises:
-        InputError: numbers out of range, or a file that does not fit the data.
+        InputError: numbers out of range, a file that does not fit the data, or one that parts groups.
     """
     if split_file is not None and folds is not None:
         raise InputError("give folds or split_file, not both")
     if fold and folds is None:
         raise InputError(f"fold={fold} needs folds, the number of all of them")
     if split_file is not None:
-        return _written(opened, Path(split_file).expanduser())
-    groups = opened.groups
+        return _written(opened, Path(split_file).expanduser(), groups_bind)
+    groups = None if opened.groups is None else opened.groups[: len(opened.train)]
     if folds is not None:
         notes = () if opened.val is None else (f"{len(opened.val)} validation images of the {opened.origin} not used",)
         if groups is None:
@@ -71,7 +73,7 @@ def _by_group(groups: Sequence[str] | None) -> str:
     return "" if groups is None else f" by {len(set(groups))} groups"
 
 
-def _written(opened: Opened, path: Path) -> tuple[Source, Source, str, tuple[str, ...]]:
+def _written(opened: Opened, path: Path, groups_bind: bool) -> tuple[Source, Source, str, tuple[str, ...]]:
     names = read_split(path)
     whole: Source = opened.train if opened.val is None else Joined(opened.train, opened.val)
     place = {name: index for index, name in enumerate(whole.names)}
@@ -81,7 +83,11 @@ def _written(opened: Opened, path: Path) -> tuple[Source, Source, str, tuple[str
             f"{len(missing)} of its images are not in the data: {shown(missing)}; it was written for other data"
         )
     refuse(path, problems)
-    train, val = (Subset(whole, [place[name] for name in names[part]]) for part in ("train", "val"))
+    indices = [[place[name] for name in names[part]] for part in ("train", "val")]
+    train, val = (Subset(whole, part) for part in indices)
+    if groups_bind and opened.groups is not None:
+        ours, theirs = ([opened.groups[index] for index in part] for part in indices)
+        check_groups(str(path), ours, theirs)
     checked(str(path), dataclasses.replace(opened, train=train, val=val))
     left = len(whole) - len(train) - len(val)
     return train, val, f"split of {path.name}", (f"{left} images in neither part",) if left else ()

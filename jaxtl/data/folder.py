@@ -12,11 +12,9 @@ import numpy as np
 from jaxtl.data.image_files import FileSource
 from jaxtl.data.images import extensions
 from jaxtl.data.kinds import Options
-from jaxtl.data.opened import Opened
+from jaxtl.data.opened import TRAIN_NAMES, VAL_NAMES, Opened, given_split
 from jaxtl.data.walk import subfolders, walk
-from jaxtl.errors import InputError, nearest
-
-VAL_NAMES = ("val", "valid", "validation", "test")
+from jaxtl.errors import InputError, nearest, printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,20 +36,24 @@ def open_source(path: str, channels: int, options: Options) -> Opened:
 def open_folder(path: str | Path, channels: int = 3) -> Folder:
     """Looks through ``path/<class>/...`` or ``path/train/<class>/...`` without opening an image.
 
-    Beside ``train`` the first of ``val``, ``valid``, ``validation`` and ``test`` that exists is the validation set.
-    Class folders are searched in depth and through links. Names are sorted, extensions may have any case, hidden files
-    and folders are passed over; files that are no images, links to folders that are read already, and folders that
-    are not used are told in `notes`.
+    The folders of a split are called as `given_split` knows them, in any case: ``train`` or ``training``, and beside it
+    the first of ``val``, ``valid``, ``validation``, ``dev``, ``test`` and ``testing`` that exists is the validation
+    set. A folder ``train`` without subfolders, and without a validation folder beside it, is a class. Class folders are
+    searched in depth and through links. Names are sorted, extensions may have any case, hidden files and folders are
+    passed over; files that are no images, links to folders that are read already, and folders that are not used are
+    told in `notes`.
 
     Raises:
         InputError: listing all that is wrong: no such folder, no class subfolders, images outside of them, a class
-            without images, a single class, classes in val that train lacks, folders that cannot be read.
+            without images, a single class, classes in val that train lacks, a validation folder without one of
+            training images, class folders whose names are no UTF-8, folders that cannot be read.
     """
     found, problems = scan_folder(path, channels)
     if len(problems) == 1:
-        raise InputError(problems[0])
+        raise InputError(printable(problems[0]))
     if problems:
-        raise InputError(f"{len(problems)} problems with {path}:\n" + "\n".join(f"- {line}" for line in problems))
+        listed = "\n".join(f"- {line}" for line in problems)
+        raise InputError(printable(f"{len(problems)} problems with {path}:\n{listed}"))
     return found
 
 
@@ -72,18 +74,18 @@ def scan_folder(path: str | Path, channels: int = 3) -> tuple[Folder, list[str]]
 
 def _scan_parts(root: Path, channels: int) -> tuple[Folder, list[str]]:
     endings = extensions(channels)
-    train_root = root / "train"
-    if not train_root.is_dir():
-        train, problems, notes = _scan(root, endings)
+    train_name, val_name, problems = _split_folders(root)
+    if train_name is None:
+        train, more, notes = _scan(root, endings)
         classes = tuple(train)
         whole = Folder(classes, _source(root, root, train, classes, channels), None, tuple(notes))
-        return whole, problems + _too_few(root, train)
+        return whole, problems + more + _too_few(root, train)
 
+    train_root = root / train_name
     train, problems, notes = _scan(train_root, endings)
     classes = tuple(train)
     problems += _too_few(train_root, train)
-    val_name = next((name for name in VAL_NAMES if (root / name).is_dir()), None)
-    unused = [name for name in subfolders(root) if name not in ("train", val_name)]
+    unused = [name for name in subfolders(root) if name not in (train_name, val_name)]
     if unused:
         notes.append(f"folder not used: {', '.join(unused)}")
     source = _source(root, train_root, train, classes, channels)
@@ -93,11 +95,29 @@ def _scan_parts(root: Path, channels: int) -> tuple[Folder, list[str]]:
     val, val_problems, val_notes = _scan(root / val_name, endings)
     problems += val_problems
     if train and (strange := [f"'{name}'{nearest(name, train)}" for name in val if name not in train]):
-        problems.append(f"classes in {val_name}/ that train/ lacks: {', '.join(strange)}")
+        problems.append(f"classes in {val_name}/ that {train_name}/ lacks: {', '.join(strange)}")
     if lacking := [name for name in train if name not in val]:
         val_notes.append(f"no {val_name} images of: {', '.join(lacking)}")
     held_out = _source(root, root / val_name, val, classes, channels)
     return Folder(classes, source, held_out, tuple(notes + val_notes)), problems
+
+
+def _split_folders(root: Path) -> tuple[str | None, str | None, list[str]]:
+    """Names of the folders of training and validation images, where these are apart, and what is wrong with them."""
+    names = subfolders(root)
+    train, val, _ = given_split(names)
+    if train is not None and (val is not None or subfolders(root / train)):
+        return train, val, []
+    words = [name for name in names if name.lower() in (*TRAIN_NAMES, *VAL_NAMES)]
+    parts = [name for name in words if subfolders(root / name)]
+    if len(names) > 1 and (parts or words == names):
+        apart = ", ".join(f"{name}/" for name in parts or words)
+        problem = (
+            f"{root} holds {apart} as splits do, but no train/ with a subfolder for each class: call the folder of the "
+            "training images train, and give classes other names"
+        )
+        return None, None, [problem]
+    return None, None, []
 
 
 def _scan(root: Path, endings: frozenset[str]) -> tuple[dict[str, list[str]], list[str], list[str]]:
@@ -115,6 +135,8 @@ def _scan(root: Path, endings: frozenset[str]) -> tuple[dict[str, list[str]], li
             f"folder '{root / name / closed}' cannot be read (permission denied): allow reading it"
             for closed in found.closed
         ]
+        if name != printable(name):
+            problems.append(f"the name of class folder '{printable(root / name)}' is not UTF-8: rename it")
         if not classes[name]:
             only = f" (only {_listed(strangers)})" if strangers else ""
             problems.append(f"class '{name}' has no images{only}: add images to {root / name} or remove the folder")
@@ -141,9 +163,10 @@ def _too_few(root: Path, classes: dict[str, list[str]]) -> list[str]:
 
 
 def _source(root: Path, part: Path, found: dict[str, list[str]], classes: tuple[str, ...], channels: int) -> FileSource:
-    known = {name: files for name, files in found.items() if name in classes}
+    label_of = {name: label for label, name in enumerate(classes)}
+    known = {name: files for name, files in found.items() if name in label_of}
     names = [(part / name / file).relative_to(root).as_posix() for name, files in known.items() for file in files]
-    labels = [classes.index(name) for name, files in known.items() for _ in files]
+    labels = [label_of[name] for name, files in known.items() for _ in files]
     return FileSource(root, names, np.array(labels, np.int32), channels)
 
 

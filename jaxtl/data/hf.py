@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def open_source(path: str, channels: int, options: Options) -> Opened:
             answers.task,
             "own splits",
             tuple(notes),
-            tuple(groups[0]) if groups else None,
+            tuple(chain(*groups)) if groups else None,
         ),
     )
 

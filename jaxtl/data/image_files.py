@@ -18,7 +18,7 @@ class FileSource:
 
     Args:
         root: the folder that names are relative to.
-        names: paths of the images, below root with forward slashes.
+        names: paths of the images, with forward slashes, from root on or absolute.
         labels: int32 (N,) or float32 (N, K).
         channels: 3 reads RGB images, 1 greyscale ones, others arrays of bands.
     """
@@ -45,7 +45,7 @@ class FileSource:
         return f"{self.names[index]}\t{self.path(index).stat().st_size}"
 
     def stamp(self, index: int) -> str:
-        path = f"{self._place}/{self.names[index]}"
+        path = os.path.join(self._place, self.names[index])  # names may be absolute
         found = os.stat(path)
         return f"{path}\t{found.st_size}\t{found.st_mtime_ns}"
 

@@ -87,6 +87,14 @@ class KeptImages:
         """Where they are kept, and why; chosen when it is first asked for, from the headers of the files."""
         if self._wanted == "stream":
             return Storage("stream", "as asked for")
+        chosen = self._chosen()
+        if chosen.kind == "device" and self.footprint is not None and not self.footprint.exact:
+            # one array holds them there, each as large as the largest, which a sample may lack
+            self.footprint = self._measured(thorough=True)
+            return self._chosen()
+        return chosen
+
+    def _chosen(self) -> Storage:
         return choose(
             self._wanted,
             self.footprint,
@@ -105,12 +113,15 @@ class KeptImages:
     @functools.cached_property
     def footprint(self) -> Footprint | None:
         """What they take; None where their sizes are not known."""
+        return self._measured(thorough=self._wanted in ("device", "disk"))
+
+    def _measured(self, thorough: bool) -> Footprint | None:
         return measure(
             self._source,
             self._preprocess.channels,
             at_least=self.at_least,
             prepared=self._preprocess.size,
-            thorough=self._wanted in ("device", "disk"),
+            thorough=thorough,
         )
 
     @property

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from jaxtl.data.bands import Picture, to_array
+from jaxtl.data.depths import note
 from jaxtl.errors import InputError
 
 _LEVELS_KEPT = ((0xFF, 0), (0xFFF, 4), (0xFFFF, 8))  # largest value, and by how many bits it is shifted down
@@ -59,7 +60,8 @@ def eight_bits(pixels: np.ndarray) -> np.ndarray:
     """Pixels of up to 16 bits as bytes.
 
     What fits into a byte stays as it is. Where no value of the image is above 4095 it is taken for 12-bit data, as
-    medical and raw cameras' files hold it, and loses its lower four bits; else it loses its lower eight.
+    medical and raw cameras' files hold it, and loses its lower four bits; else it loses its lower eight. Each image is
+    judged alone; where that makes a difference in a data set, `jaxtl.data.depths` tells.
 
     Raises:
         InputError: for floating-point pixels, and pixels below 0 or of more than 16 bits.
@@ -81,6 +83,7 @@ def eight_bits(pixels: np.ndarray) -> np.ndarray:
     if largest > 0xFFFF:
         raise InputError(f"pixels of more than 16 bits, such as {largest}: {_REMEDY}")
     shift = next(shift for most, shift in _LEVELS_KEPT if largest <= most)
+    note(shift)
     return (pixels >> shift).astype(np.uint8)
 
 

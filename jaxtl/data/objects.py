@@ -18,10 +18,12 @@ from jaxtl.data.modes import convert
 from jaxtl.data.opened import Opened, checked
 from jaxtl.data.waiting import waiting
 from jaxtl.errors import InputError
+from jaxtl.notices import say
 
 NAME = "a data set object"
 KIND = Kind("a data set object", "objects", ("label_separator", "task"))
 LABELS = ("targets", "labels")
+_COMPARED = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +68,9 @@ class ObjectSource:
 def open_object(dataset: Any, channels: int, options: Options) -> OpenedObject:
     """The images of an object, or of a tuple of two: training and validation.
 
-    Labels are its ``targets`` or ``labels``, as torchvision's data sets have them, or else what one pass through it
-    gives. ``classes`` names them, where it is there.
+    Labels are its ``targets`` or ``labels``, as torchvision's data sets have them, if a sample of its items has the
+    same and it has no ``target_transform``, or else what one pass through it gives. ``classes`` names them, where it
+    is there.
 
     Raises:
         InputError: no such object, lengths or classes that differ, or images that are none.
@@ -85,8 +88,8 @@ def open_object(dataset: Any, channels: int, options: Options) -> OpenedObject:
         for word, part in zip(("training", "validation"), parts, strict=False)
         if not len(part)
     ]
-    declared = [getattr(part, "classes", None) for part in parts]
-    if len(parts) == 2 and len({tuple(names) for names in declared if names}) > 1:
+    declared = [None if (names := _listed(part, "classes")) is None else tuple(map(str, names)) for part in parts]
+    if len(parts) == 2 and len({names for names in declared if names}) > 1:
         problems.append("its two parts have different classes")
     if problems:
         raise InputError(f"{name}: " + "; ".join(problems))
@@ -98,7 +101,7 @@ def open_object(dataset: Any, channels: int, options: Options) -> OpenedObject:
         place=name,
         task=options.task,
         separator=options.label_separator,
-        declared=None if not declared[0] else tuple(map(str, declared[0])),
+        declared=declared[0] or None,
     )
     count = len(labels[0])
     words = ("train", "val") if len(parts) == 2 else ("image",)
@@ -146,10 +149,42 @@ def _example(part: Any, index: int, name: str) -> Any:
 
 
 def _labels(part: Any, name: str) -> list[Any]:
-    for attribute in LABELS:
-        if (given := getattr(part, attribute, None)) is not None and len(given) == len(part):
-            return [_plain(label) for label in given]
+    """What ``part[i]`` gives, read from its attributes where these are known to say the same."""
+    if getattr(part, "target_transform", None) is None:
+        for attribute in LABELS:
+            given = _listed(part, attribute)
+            if given is None or len(given) != len(part):
+                continue
+            labels = [_plain(label) for label in given]
+            if (differs := _differs(part, labels, name)) is None:
+                return labels
+            say(f"labels of {name} are read in one pass: its {attribute} differ from what item {differs} gives")
     return [_plain(_example(part, index, name)[1]) for index in waiting(range(len(part)), f"labels of {name}")]
+
+
+def _differs(part: Any, labels: list[Any], name: str) -> int | None:
+    """The first of a sample of items whose label is another one."""
+    sample = np.unique(np.linspace(0, len(labels) - 1, _COMPARED).astype(int)).tolist()
+    return next((index for index in sample if not _same(_example(part, index, name)[1], labels[index])), None)
+
+
+def _same(one: Any, other: Any) -> bool:
+    try:
+        return bool(_plain(one) == _plain(other))
+    except (ValueError, RuntimeError):  # lists of arrays or tensors have no truth value
+        return False
+
+
+def _listed(part: Any, attribute: str) -> Any:
+    """What it holds under that name, where that is a list of some kind."""
+    given: Any = getattr(part, attribute, None)
+    if callable(given) or isinstance(given, str | bytes | dict):
+        return None
+    try:
+        len(given)
+    except TypeError:
+        return None
+    return given
 
 
 def _plain(label: Any) -> Any:

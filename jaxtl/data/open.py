@@ -64,7 +64,8 @@ def open_data(
         val_fraction: the part of each class that is held out where the data has no split of its own.
         folds: hold out one of so many folds of the training images instead (k-fold cross-validation).
         fold: which of them, from 0.
-        split_file: a split that `Data.write_split` wrote, in place of any other.
+        split_file: a split that `Data.write_split` wrote, in place of any other; it must not part groups of
+            `group_column`.
         seed: of that split, and of which training images are taken.
         augment: ``none``, ``light`` (random-resized crop and flip), ``medium`` (colours too), ``strong``
             (TrivialAugment, erased boxes), ``glyph`` (small affine changes without a flip), an `Augment`, or ``auto``:
@@ -105,7 +106,13 @@ def open_data(
     )
     name, opened, suited = _opened(spec, preprocess.channels, options)
     train, val, origin, notes = divide(
-        opened, val_fraction=val_fraction, seed=seed, folds=folds, fold=fold, split_file=split_file
+        opened,
+        val_fraction=val_fraction,
+        seed=seed,
+        folds=folds,
+        fold=fold,
+        split_file=split_file,
+        groups_bind=group_column is not None,
     )
     if train_samples is not None:
         train = sources.take(train, opened.classes, train_samples, seed)

@@ -26,7 +26,7 @@ class Opened:
         task: one of `jaxtl.data.answers.TASKS`.
         origin: where the split comes from, for people.
         notes: what was noticed, for people.
-        groups: of each of `train`, where images belong together.
+        groups: of each of `train` and then of each of `val`, where images belong together.
     """
 
     classes: tuple[str, ...]
@@ -88,9 +88,7 @@ def checked(place: str, opened: Opened) -> Opened:
 def check_groups(place: str, train: Sequence[str], val: Sequence[str]) -> None:
     """Raises `InputError` where a group is in both parts of a split that the data came with."""
     if both := shared_groups(train, val):
-        refuse(
-            place, [f"groups on both sides of its own split: {shown(both)}; correct the split, or name no group_column"]
-        )
+        refuse(place, [f"groups on both sides of its split: {shown(both)}; correct the split, or name no group_column"])
 
 
 def _images_by_class(source: Source, classes: int) -> np.ndarray:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
 import numpy as np
 
-from jaxtl import cache
 from jaxtl.data import sources
 from jaxtl.data.decoded import NotKept
+from jaxtl.data.depths import several_depths, with_shift
 from jaxtl.data.in_order import in_order
+from jaxtl.data.looked import UNKNOWN, remember, remembered
 from jaxtl.data.progress import tracked
 from jaxtl.data.sources import Source
 from jaxtl.errors import InputError
 from jaxtl.notices import say
 
-KIND = "checked"
 _LISTED = 100
 
 
@@ -41,7 +39,8 @@ def readable_images(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """The indices of the images that can be read, int64 (images,), and of each of the others why it cannot.
 
-    Sources without a method ``check`` are taken as they are.
+    Sources without a method ``check`` are taken as they are. It is said where images of more than eight bits become
+    bytes in several ways.
 
     Args:
         source: the images.
@@ -56,8 +55,12 @@ def readable_images(
     Raises:
         InputError: too many cannot be read, all of them listed, or all of a class.
     """
-    bad = _unreadable(source, what=what, threads=threads, split=split, looking=looking)
+    if getattr(source, "check", None) is None:
+        return np.arange(len(source)), ()
+    bad, shifts = _looked_at(source, what=what, threads=threads, split=split, looking=looking)
     kept = np.array([index for index in range(len(source)) if index not in bad], np.int64)
+    if depths := several_depths([source.names[index] for index in kept], shifts[kept]):
+        say(f"{split}: {depths}")
     if not bad:
         return kept, ()
     reasons = tuple(bad.values())
@@ -77,66 +80,50 @@ def readable_images(
     return kept, reasons
 
 
-def _unreadable(
+def _looked_at(
     source: Source, *, what: str, split: str, looking: Callable[[], Callable[[int], object]], threads: int = 1
-) -> dict[int, str]:
-    """By the index of each image that cannot be read: why. The arguments are those of `readable_images`.
+) -> tuple[dict[int, str], np.ndarray]:
+    """By the index of each image that cannot be read: why; and what `jaxtl.data.depths.with_shift` says of each other
+    one. The arguments are those of `readable_images`.
 
-    An image is looked at again only where its stamp (of a file: place, size and time of modification) is a new one.
+    An image that could be read is looked at again only where its stamp (of a file: place, size and time of
+    modification) is a new one.
     """
-    if getattr(source, "check", None) is None:
-        return {}
     key = hashlib.sha256(what.encode()).hexdigest()[:16]
-    good, bad = _remembered(key)
-    stamps = [_stamp(source, index) for index in range(len(source))]
-    known = np.isin(np.array([stamp or 0 for stamp in stamps], np.uint64), good)
-    found = {index: bad[str(stamp)] for index, stamp in enumerate(stamps) if str(stamp) in bad}
-    unknown = [index for index in range(len(source)) if not known[index] and index not in found]
-    if not unknown:
-        return found
+    known = remembered(key)
+    stamps = np.array([_stamp(source, index) for index in range(len(source))], np.uint64)
+    shifts = known.shifts_of(stamps)
+    unknown = np.flatnonzero(shifts == UNKNOWN)
+    if not len(unknown):
+        return {}, shifts
 
     look = looking()
 
-    def looked(index: int) -> str | None:
+    def looked(index: int) -> int | str:
         try:
-            look(index)
+            return with_shift(lambda: look(index))[1]
         except NotKept:
             raise
         except InputError as error:
             return str(error)
-        return None
 
-    answers = in_order(looked, unknown, threads)
+    answers = in_order(looked, unknown.tolist(), threads)
+    bad: dict[int, str] = {}
     with closing(tracked(answers, len(unknown), f"looking once at the {split} images")) as shown:
-        new = dict(zip(unknown, shown, strict=True))
-    found |= {index: reason for index, reason in new.items() if reason is not None}
-    fine = [stamp for index, reason in new.items() if reason is None and (stamp := stamps[index])]
-    broken = {str(stamps[index]): reason for index, reason in new.items() if reason is not None and stamps[index]}
-    _remember(key, np.union1d(good, np.array(fine, np.uint64)), bad | broken, what)
-    return dict(sorted(found.items()))
+        for index, answer in zip(unknown.tolist(), shown, strict=True):
+            if isinstance(answer, str):
+                bad[index] = answer
+            else:
+                shifts[index] = answer
+    fine = [index for index in unknown.tolist() if index not in bad and stamps[index]]
+    if fine:
+        remember(key, known.joined(stamps[fine], shifts[fine]), what)
+    return bad, shifts
 
 
-def _stamp(source: Source, index: int) -> int | None:
-    """64 bits of it, above 0; None where the file is not there, or the source does not say."""
+def _stamp(source: Source, index: int) -> int:
+    """64 bits of it; 0 where the file is not there, or the source does not say."""
     stamp = sources.stamp_if_there(source, index)
     if stamp is None:
-        return None
+        return 0
     return int.from_bytes(hashlib.sha256(stamp.encode(errors="surrogateescape")).digest()[:8], "big") or 1
-
-
-def _remembered(key: str) -> tuple[np.ndarray, dict[str, str]]:
-    """Stamps of the images that could be read, and for those of the others why not."""
-    folder = cache.find(KIND, key)
-    with contextlib.suppress(OSError, ValueError, EOFError):
-        if folder is not None:
-            return np.load(folder / "good.npy"), json.loads((folder / "bad.json").read_text(encoding="utf-8"))
-    return np.zeros(0, np.uint64), {}
-
-
-def _remember(key: str, good: np.ndarray, bad: dict[str, str], what: str) -> None:
-    """A cache that cannot be written only means that the images are looked at again."""
-    with contextlib.suppress(OSError, InputError):
-        cache.remove(KIND, key)
-        with cache.written(KIND, key, {"what": what, "images": len(good) + len(bad)}) as folder:
-            np.save(folder / "good.npy", good)
-            (folder / "bad.json").write_text(json.dumps(bad), encoding="utf-8")

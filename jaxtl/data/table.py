@@ -96,7 +96,7 @@ def open_table(table: Table, channels: int, options: Options) -> Opened:
             task=answers.task,
             origin=f"column '{splits}'",
             notes=tuple(notes),
-            groups=None if of_group is None else tuple(of_group[index] for index in train_rows),
+            groups=None if of_group is None else tuple(of_group[index] for index in used),
         ),
     )
 
@@ -161,12 +161,12 @@ def _names(table: Table, column: str, used: list[int]) -> tuple[list[str], list[
     ):
         kind = type(strange).__name__
         return [], [f"'{column}' holds no paths but {kind} values; images inside a table are read by 'hf:PATH'"]
-    words = [_word(value) for value in given]
-    names = [os.path.normpath(word).replace(os.sep, "/") if word else "" for word in words]
+    root = table.path.parent
+    place = os.path.abspath(root)
+    names = [_name(place, word) if (word := _word(value)) else "" for value in given]
     problems = []
     if empty := [index for index, name in zip(used, names, strict=True) if not name]:
         problems.append(f"'{column}' is empty in {_at(table, empty)}: fill the cells or remove the rows")
-    root = table.path.parent
     missing = [(index, name) for index, name in zip(used, names, strict=True) if name and not (root / name).is_file()]
     if missing:
         lines = shown(f"'{name}' ({table.row(index)})" for index, name in missing)
@@ -174,13 +174,26 @@ def _names(table: Table, column: str, used: list[int]) -> tuple[list[str], list[
             f"{len(missing)} images do not exist, paths being relative to {root}: {lines}; correct the paths or remove "
             "the rows"
         )
-    twice = [name for name, count in Counter(name for name in names if name).items() if count > 1]
+    counts = Counter(os.path.normpath(os.path.join(place, name)) for name in names if name)
+    twice = [_name(place, path) for path, count in counts.items() if count > 1]
     if twice:
         problems.append(
             f"{len(twice)} images are there more than once: {shown(twice)}; give each one row, several labels of "
             "an image in one cell"
         )
     return names, problems
+
+
+def _name(place: str, path: str) -> str:
+    """A path with forward slashes, from a folder on where it lies below it.
+
+    >>> _name("/data", "/data/cats/1.png"), _name("/data", "./cats//1.png"), _name("/data", "/other/1.png")
+    ('cats/1.png', 'cats/1.png', '/other/1.png')
+    """
+    path = os.path.normpath(path)
+    if os.path.isabs(path) and path.startswith(os.path.join(place, "")):
+        path = os.path.relpath(path, place)
+    return path.replace(os.sep, "/")
 
 
 def _at(table: Table, rows: Sequence[int]) -> str:

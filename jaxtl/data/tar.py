@@ -20,7 +20,7 @@ from jaxtl.data.answers import read_answers
 from jaxtl.data.encoded import EncodedSource
 from jaxtl.data.images import EXTENSIONS
 from jaxtl.data.kinds import Options
-from jaxtl.data.opened import Opened, checked, given_split
+from jaxtl.data.opened import TRAIN_NAMES, VAL_NAMES, Opened, checked, given_split
 from jaxtl.data.problems import refuse, shown
 from jaxtl.data.table import LABELS
 from jaxtl.data.waiting import waiting
@@ -44,12 +44,13 @@ Samples = dict[str, dict[str, Member]]
 def open_source(path: str, channels: int, options: Options) -> Opened:
     """The images of shards: a pattern such as ``shards/train-{000..003}.tar`` or ``shards/*.tar``, or a folder.
 
-    A folder whose shards are called ``train...`` and ``val...`` (or valid, validation, dev, test) is split that way.
-    The label is in ``key.cls`` (a whole number), ``key.json`` or ``key.txt``.
+    Shards with ``train`` and ``val`` (or other words that `given_split` knows) in their names, such as
+    ``flowers-train-000.tar``, are split that way. The label is in ``key.cls`` (a whole number), ``key.json`` or
+    ``key.txt``.
 
     Raises:
         InputError: listing all that is wrong: no such shards, shards that cannot be read, samples without image or
-            label, keys that are there twice.
+            label, keys that are there twice, shards for validation among others that are not called train.
     """
     shards = find_shards(path)
     problems: list[str] = []
@@ -62,8 +63,7 @@ def open_source(path: str, channels: int, options: Options) -> Opened:
             problems.append(str(error))
     refuse(path, problems)
 
-    folder = Path(path).expanduser().is_dir()
-    train, val, notes = _split_shards(shards) if folder else (shards, [], [])
+    train, val, notes = _split_shards(path, shards)
     samples = [(shard, key, members) for shard in (*train, *val) for key, members in found[shard].items()]
     count = sum(len(found[shard]) for shard in train)
     images = [_image_member(members) for _, _, members in samples]
@@ -255,10 +255,30 @@ def _source(places: list[tuple[str, Member]], names: list[str], labels: np.ndarr
     )
 
 
-def _split_shards(shards: list[Path]) -> tuple[list[Path], list[Path], list[str]]:
-    words = {shard: re.split(r"[^A-Za-z]", shard.name, maxsplit=1)[0].lower() for shard in shards}
-    train, val, others = given_split(list(dict.fromkeys(words.values())))
-    if train is None:
+def _split_shards(path: str, shards: list[Path]) -> tuple[list[Path], list[Path], list[str]]:
+    """Those to train on, those to validate with, and notes."""
+    words = {shard: _split_word(shard.name) for shard in shards}
+    train, val, _ = given_split(list(dict.fromkeys(words.values())))
+    if train is None and val is not None and len(set(words.values())) > 1:
+        several = shown(shard.name for shard in shards if words[shard])
+        problem = (
+            f"{several} are for validation by their names, and no shard is called train: call those for training so, "
+            "or name by a pattern which are meant"
+        )
+        refuse(path, [problem])
+    by_name = val is not None or Path(path).expanduser().is_dir()
+    if train is None or not by_name:
         return shards, [], []
-    notes = [f"shards not used: {shown(f'{word}*' for word in others)}"] if others else []
+    others = [shard.name for shard in shards if words[shard] not in (train, val)]
+    notes = [f"shards not used: {shown(others)}"] if others else []
     return [s for s in shards if words[s] == train], [s for s in shards if words[s] == val], notes
+
+
+def _split_word(name: str) -> str:
+    """The first word in it that names a part of a split, or nothing.
+
+    >>> _split_word("flowers-Train-000.tar"), _split_word("trains-000.tar")
+    ('train', '')
+    """
+    words = re.split(r"[^a-z]+", name.lower())
+    return next((word for word in words if word in (*TRAIN_NAMES, *VAL_NAMES)), "")

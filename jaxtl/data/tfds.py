@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def open_source(path: str, channels: int, options: Options) -> Opened:
             answers.task,
             "own splits",
             tuple(notes),
-            tuple(groups[0]) if groups else None,
+            tuple(chain(*groups)) if groups else None,
         ),
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxtl.data.depths import several_depths
 from jaxtl.data.folder import scan_folder
 from jaxtl.data.open import open_data
 from jaxtl.data.preprocess import Preprocess
@@ -130,6 +131,7 @@ def check(spec: str, *, channels: int = 3, threads: int = 2, progress: bool = Tr
         warnings=(
             *map(printable, warnings),
             *_imbalance(counts),
+            *_depths(readable),
             *_told(duplicates, "times the same file is in several splits, which makes validation too easy", " = "),
             *_told(contradictions, "times the same file has different classes", " = "),
             *_told(alike, "pairs look the same, in different splits or with different classes", " ~ "),
@@ -173,6 +175,12 @@ def _imbalance(counts: dict[str, dict[str, int]]) -> Iterator[str]:
             f"class '{printable(most)}' has {train[most]} training images and '{printable(least)}' {train[least]}: "
             "consider class_weights: balanced"
         )
+
+
+def _depths(readable: list[Seen]) -> Iterator[str]:
+    shifts = np.array([image.shift for image in readable], np.uint8)
+    if told := several_depths([image.name for image in readable], shifts):
+        yield told
 
 
 def _told(groups: Sequence[Pair], what: str, sign: str) -> Iterator[str]:

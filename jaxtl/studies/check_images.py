@@ -14,6 +14,7 @@ from PIL import Image
 
 from jaxtl.data import sources
 from jaxtl.data.bands import as_grey, size_of, to_array
+from jaxtl.data.depths import NARROW, with_shift
 from jaxtl.data.sources import Source
 from jaxtl.errors import InputError, printable
 from jaxtl.studies.look import ALIKE, FINE, FLAT_LEVELS, SMALLEST, THUMBNAIL, difference_hash, pairs_within
@@ -35,6 +36,7 @@ class Seen:
     digest: bytes = b""
     thumbnail: np.ndarray | None = None
     fine: np.ndarray | None = None
+    shift: int = NARROW
 
 
 def look_at_all(places: list[tuple[str, Source, int]], threads: int) -> Iterator[Seen]:
@@ -47,14 +49,14 @@ def look_at_all(places: list[tuple[str, Source, int]], threads: int) -> Iterator
 def _look_at(split: str, source: Source, index: int) -> Seen:
     name, label = printable(source.names[index]), tuple(np.ravel(source.labels[index]).tolist())
     try:
-        image = sources.reduced(source, index, _AT_LEAST)
+        image, shift = with_shift(lambda: sources.reduced(source, index, _AT_LEAST))
         size = sources.image_size(source, index) or size_of(image)
     except InputError as error:
         return Seen(split, name, label, reason=str(error))
     grey = as_grey(image)
     thumbnail = np.asarray(grey.resize(THUMBNAIL, Image.Resampling.BOX))
     fine = np.asarray(grey.resize(FINE, Image.Resampling.BOX))
-    return Seen(split, name, label, None, size, _digest(source, index), thumbnail, fine)
+    return Seen(split, name, label, None, size, _digest(source, index), thumbnail, fine, shift)
 
 
 def _digest(source: Source, index: int) -> bytes:

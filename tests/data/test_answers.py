@@ -114,3 +114,9 @@ def test_rows_of_yes_and_no_are_told_from_positions_among_declared_classes() -> 
     assert labels([[0, 1, 1], [0, 0, 1]], None) == rows
     assert labels([[0, 1], [1]]) == [[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]]
     assert labels([[0, 1], [1, 0]]) == [[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]]
+
+
+def test_an_underscore_makes_a_word_and_no_number():
+    assert read_answers({"label": ["1_2", "3_4", "1_2"]}, place="a.csv").classes == ("1_2", "3_4")
+    with pytest.raises(InputError, match=r"'price' holds no finite number .'1_000'. in image 1"):
+        read_answers({"price": ["10.5", "1_000"]}, place="a.csv", task="regression")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -132,6 +133,23 @@ def test_a_split_that_is_written_down(tmp_path):
     assert record["split"] == "20% held out, seed 3"
 
 
+def test_a_split_of_names_that_are_no_utf8(tree, tmp_path, small):
+    root = tree({"cat": 4, "dog": 4})
+    try:
+        os.rename(os.fsencode(root / "cat/image00.png"), os.fsencode(root / "cat") + b"/caf\xe9.png")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    data = open_data(f"folder:{root}", small)
+    data.write_split(tmp_path / "split.json")
+    assert "cat/caf\udce9.png" in {*data.train.names, *data.val.names}
+    again = open_data(f"folder:{root}", small, split_file=tmp_path / "split.json")
+    assert (again.train.names, again.val.names) == (data.train.names, data.val.names)
+    (root / "dog/image00.png").rename(root / "dog/café.png")
+    os.rename(os.fsencode(root / "cat") + b"/caf\xe9.png", root / "cat/image00.png")
+    open_data(f"folder:{root}", small).write_split(tmp_path / "split.json")
+    assert "dog/café.png" in (tmp_path / "split.json").read_text(encoding="utf-8")
+
+
 def test_a_file_divides_the_images_of_both_parts(tmp_path):
     parts = [sources.Subset(source_of([0, 1] * 5), range(start, start + 5)) for start in (0, 5)]
     (tmp_path / "a.json").write_text(json.dumps({"train": ["n9", "n0"], "val": ["n1", "n8"]}))
@@ -140,6 +158,26 @@ def test_a_file_divides_the_images_of_both_parts(tmp_path):
     assert val.labels.tolist() == [1, 0]
     assert notes == ("6 images in neither part",)
     assert train.identity(0) == parts[1].identity(4)
+
+
+def test_a_file_must_not_part_groups_that_were_asked_for(tmp_path):
+    parts = [sources.Subset(source_of([0, 1] * 5), range(start, start + 5)) for start in (0, 5)]
+    opened = Opened(("a", "b"), *parts, groups=tuple("uuvvwwxxyz"))
+    (tmp_path / "a.json").write_text(json.dumps({"train": ["n0", "n1", "n4"], "val": ["n2", "n3", "n5", "n8"]}))
+    with pytest.raises(
+        InputError, match=r"a.json: groups on both sides of its split: w; correct the split, or name no"
+    ):
+        divide(opened, split_file=tmp_path / "a.json", groups_bind=True)
+    assert len(divide(opened, split_file=tmp_path / "a.json")[0]) == 3
+    (tmp_path / "a.json").write_text(json.dumps({"train": ["n0", "n1"], "val": ["n2", "n3", "n5", "n8"]}))
+    assert len(divide(opened, split_file=tmp_path / "a.json", groups_bind=True)[1]) == 4
+
+
+def test_folds_by_group_of_the_training_images_of_a_given_split():
+    parts = [sources.Subset(source_of([0, 1] * 10), range(start, start + 10)) for start in (0, 10)]
+    opened = Opened(("a", "b"), *parts, groups=tuple("ttuuvvwwxx" + "yyyyyzzzzz"))
+    train, val, origin, _ = divide(opened, folds=5, fold=0)
+    assert (len(train), len(val), origin) == (8, 2, "fold 0 of 5 by 5 groups, seed 0")
 
 
 def test_folds_divide_the_training_images_of_a_given_split():

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from local_files import shared
+from PIL import Image
 
-from jaxtl.data.folder import VAL_NAMES, open_folder
+from jaxtl.data.folder import open_folder
+from jaxtl.data.images import EXTENSIONS
+from jaxtl.data.opened import VAL_NAMES
 from jaxtl.errors import InputError
+
+DATA_PAGE = Path(__file__).parents[2] / "docs" / "data.md"
 
 
 def test_one_subfolder_per_class(tree):
@@ -39,6 +46,39 @@ def test_train_without_val_leaves_the_split_to_the_caller(tree):
     assert folder.train.names[0] == "train/a/image00.png"
 
 
+@pytest.mark.parametrize(("train", "val"), [("Training", "Testing"), ("Train", "Val"), ("TRAIN", "dev")])
+def test_splits_by_the_names_that_other_kinds_of_data_know(tree, train, val):
+    root = tree({f"{train}/glioma": 2, f"{train}/healthy": 2, f"{val}/glioma": 1, f"{val}/healthy": 1})
+    folder = open_folder(root)
+    assert folder.classes == ("glioma", "healthy")
+    assert folder.train.names[0] == f"{train}/glioma/image00.png"
+    assert folder.val is not None
+    assert folder.val.names == [f"{val}/glioma/image00.png", f"{val}/healthy/image00.png"]
+
+
+def test_classes_may_be_called_as_splits_are(tree):
+    folder = open_folder(tree({"bus": 1, "train": 2, "truck": 1}))
+    assert folder.classes == ("bus", "train", "truck")
+    assert folder.train.labels.tolist() == [0, 1, 1, 2]
+    assert open_folder(tree({"invalid": 1, "valid": 1}, root="coins")).classes == ("invalid", "valid")
+
+
+@pytest.mark.parametrize(
+    ("folders", "which"),
+    [
+        ({"Testing/a": 1, "Testing/b": 1, "photos/a": 1, "photos/b": 1}, "Testing/"),
+        ({"test/a": 1, "test/b": 1, "val/a": 1, "val/b": 1}, "test/, val/"),
+        ({"dev": 2, "test": 2}, "dev/, test/"),
+    ],
+)
+def test_a_validation_folder_without_training_images_is_no_class(tree, folders, which):
+    root = tree(folders)
+    assert refusal(root) == (
+        f"{root} holds {which} as splits do, but no train/ with a subfolder for each class: call the folder of the "
+        "training images train, and give classes other names"
+    )
+
+
 def test_labels_of_val_follow_the_classes_of_train(tree):
     folder = open_folder(tree({"train/a": 1, "train/b": 1, "train/c": 1, "val/c": 2, "test/a": 1}))
     assert folder.val is not None
@@ -55,6 +95,22 @@ def test_extensions_of_any_case_depth_and_hidden_files(tree):
     folder = open_folder(root)
     assert folder.train.names == ["a/UPPER.PNG", "a/image00.png", "b/deep/er/image00.png"]
     assert folder.notes == ("files that are no images in pets/: 1 .txt",)
+
+
+@pytest.mark.parametrize("ending", sorted(EXTENSIONS))
+def test_every_ending_is_read_and_in_the_documentation(tmp_path, ending):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (16, 16), (200, 10, 10)).convert("1" if ending == ".pbm" else "RGB").save(
+            tmp_path / name / f"one{ending}"
+        )
+    image, _ = open_folder(tmp_path).train[0]
+    assert image.size == (16, 16)
+    assert f"`{ending}`" in DATA_PAGE.read_text(encoding="utf-8")
+
+
+def test_endings_of_photographs_in_less_usual_formats():
+    assert {".jp2", ".jpe", ".tga"} < EXTENSIONS
 
 
 def test_one_channel_reads_grey_images(tree):
@@ -109,6 +165,15 @@ def test_all_problems_are_listed_at_once(tree):
         "train/ lacks: 'd'",
     ):
         assert part in message
+
+
+def test_a_class_whose_name_is_no_utf8(tree):
+    root = tree({"tea": 1, "milk": 1})
+    try:
+        os.rename(os.fsencode(root / "milk"), os.fsencode(root) + b"/caf\xe9")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    assert refusal(root) == f"the name of class folder '{root}/caf\\udce9' is not UTF-8: rename it"
 
 
 def test_real_folders():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -27,11 +29,47 @@ class Squares:
 
 
 def test_labels_come_from_targets_where_they_are(small):
-    squares = Squares([0, 1] * 5, targets=[0, 1] * 5, classes=["b", "a"])
+    squares = Squares([0, 1] * 500, targets=[0, 1] * 500, classes=["b", "a"])
     data = open_data(squares, small)
-    assert squares.reads == 1
+    assert squares.reads < 20
     assert data.classes == ("b", "a")
     assert open_data(Squares([0, 1] * 5, labels=np.array([0, 1] * 5)), small).classes == ("0", "1")
+
+
+def test_targets_are_not_taken_for_what_the_items_give(small, caplog):
+    caplog.set_level(logging.INFO, logger="jaxtl")
+    shuffled = np.random.default_rng(0).permutation([0, 1, 2, 3] * 25).tolist()
+    data = open_data((Squares(shuffled, targets=[0, 1, 2, 3] * 25),) * 2, small)
+    assert data.train.labels.tolist() == shuffled
+    assert caplog.messages[0].startswith("labels of Squares are read in one pass: its targets differ from what item ")
+
+
+def test_targets_that_are_transformed_are_read_from_the_items(small):
+    class Halved(Squares):
+        target_transform = staticmethod(lambda label: label // 2)
+
+        def __getitem__(self, index):
+            image, label = super().__getitem__(index)
+            return image, self.target_transform(label)
+
+    labels = [0] * 8 + [1] + [0] * 31 + [2, 3] * 20
+    assert open_data(Halved(labels, targets=labels), small).classes == ("0", "1")
+
+
+def test_lists_of_tensors_and_arrays_of_names(small):
+    import torch
+
+    tensors = [torch.tensor(index % 2) for index in range(10)]
+    data = open_data(Squares(tensors, targets=tensors, classes=np.array(["b", "a"])), small)
+    assert data.classes == ("b", "a")
+    rows = [torch.tensor([index % 2, 1]) for index in range(10)]
+    assert open_data(Squares(rows, targets=rows, classes=["b", "a"]), small).task == "multi-label"
+
+
+@pytest.mark.parametrize("labels", [lambda: [0, 1] * 5, 10, dict.fromkeys(range(10), 0), np.array(3)])
+def test_attributes_that_hold_no_labels_are_passed_over(small, labels):
+    data = open_data(Squares([0, 1] * 5, labels=labels, classes=labels), small)
+    assert data.classes == ("0", "1")
 
 
 def test_else_from_one_pass(small):

@@ -263,6 +263,21 @@ def test_a_sample_measures_large_sets(pets, monkeypatch):
     assert some.memory == pytest.approx(whole.memory, rel=0.2)
 
 
+@pytest.mark.parametrize(("memory", "kind"), [(400_000, "device"), (200_000, "stream")])
+def test_the_device_is_chosen_by_the_largest_of_all_images(pets, noise, monkeypatch, memory, kind):
+    monkeypatch.setattr(storage, "_ALL_SIZES", 10)
+    monkeypatch.setattr(storage, "_SAMPLE", 5)
+    monkeypatch.setattr(keeping, "device_bytes", lambda: memory)
+    data = open_data(pets, Preprocess(4), max_bad=None)
+    noise(15, 100).save(data.train.path(1))  # is not in the sample
+    sampled = storage.measure(data.train, 3, at_least=8, prepared=(4, 4))
+    assert sampled.height < 20
+    assert sampled.padded < 200_000 // 4
+    assert data.storage.kind == kind
+    assert data._kept.footprint.exact
+    assert data._kept.footprint.height == 100
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_reduced_files_have_the_size_that_the_header_promises(tmp_path, suffix, orientation):

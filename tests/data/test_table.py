@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,24 @@ def test_delimiters_marks_quotes_and_usual_names(table, small, text):
     assert {*data.train.names, *data.val.names} == {f"{index}.png" for index in range(4)}
 
 
+def test_absolute_paths_below_the_table_are_those_from_it_on(table, small, tmp_path):
+    absolute = table(TWO_CLASSES.replace("\n", f"\n{tmp_path}/").removesuffix(f"{tmp_path}/"), "absolute.csv")
+    data, ours = open_data(absolute, small), open_data(table(TWO_CLASSES), small)
+    assert (data.train.names, data.val.names) == (ours.train.names, ours.val.names)
+    assert data.fingerprint == ours.fingerprint
+    spec = table(TWO_CLASSES + f"{tmp_path}/0.png,a\n{tmp_path}/../elsewhere/../{tmp_path.name}/1.png,b\n")
+    assert "2 images are there more than once: 0.png, 1.png; give" in refusal(lambda: open_data(spec, small))
+
+
+def test_a_file_outside_is_one_however_its_path_is_written(table, small, tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path.parent / f"{tmp_path.name}.png")
+    outside = f"{tmp_path.name}.png"
+    spec = table(TWO_CLASSES + f"../{outside},a\n{tmp_path.parent}/{outside},b\n")
+    assert f"1 images are there more than once: {tmp_path.parent}/{outside}; give" in refusal(
+        lambda: open_data(spec, small)
+    )
+
+
 def test_a_column_of_splits(table, small):
     rows = [f"{i}.png,{'ab'[i % 2]},{s}" for i, s in enumerate(["train", "Train", "val", "val", "test", "test"])]
     data = open_data(table("path,label,split\n" + "\n".join(rows)), small)
@@ -83,6 +102,19 @@ def test_groups_stay_together(table, small):
     assert len(data.val) == 2
     assert int(data.val.names[0][0]) // 2 == int(data.val.names[1][0]) // 2
     assert data.split == "20% held out by 3 groups, seed 0"
+
+
+def test_a_file_must_not_part_groups(table, small, tmp_path):
+    rows = [f"{i}.png,{'ab'[i % 2]},{'xyz'[i // 2]},{'train' if i < 4 else 'val'}" for i in range(6)]
+    spec = table("path,label,patient,split\n" + "\n".join(rows))
+    names = [f"{i}.png" for i in range(6)]
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"train": names[:2] + names[4:5], "val": names[2:4] + names[5:]}))
+    assert len(open_data(spec, small, split_file=split).train) == 3
+    said = refusal(lambda: open_data(spec, small, split_file=split, group_column="patient"))
+    assert said == f"{split}: groups on both sides of its split: z; correct the split, or name no group_column"
+    split.write_text(json.dumps({"train": names[:2], "val": names[4:]}))
+    assert open_data(spec, small, split_file=split, group_column="patient").val.names == names[4:]
 
 
 def test_a_column_called_group_counts_unless_the_data_has_a_split(table, small):
@@ -140,7 +172,7 @@ def refusal(call: Callable[[], object]) -> str:
         (
             "path,label,split,who\n0.png,a,train,x\n1.png,b,train,y\n2.png,a,val,x\n",
             {"group_column": "who"},
-            "groups on both sides of its own split: x",
+            "groups on both sides of its split: x",
         ),
         ("path,label\n0.png,\xff\n".encode("latin-1"), {}, "is not UTF-8"),
         ('path,label\n"0.png,a\n', {}, "line 2: unexpected end of data"),

@@ -101,7 +101,33 @@ def test_a_folder_with_shards_for_each_split(shard, tmp_path):
     shard("s/test-0.tar", samples(1))
     found = opened(tmp_path / "s")
     assert (len(found.train), len(found.val), found.origin) == (5, 1, "own shards")
-    assert found.notes == ("shards not used: test*", "no validation images of: 0")
+    assert found.notes == ("shards not used: test-0.tar", "no validation images of: 0")
+
+
+@pytest.mark.parametrize("pattern", ["s", "s/*.tar", "s/flowers-{train,val,test}-0.tar"])
+def test_the_part_of_a_split_may_stand_anywhere_in_a_name(shard, tmp_path, pattern):
+    shard("s/flowers-train-0.tar", samples(0, 1, 1))
+    shard("s/flowers-val-0.tar", samples(1, 0))
+    shard("s/flowers-test-0.tar", samples(1))
+    found = opened(tmp_path / pattern)
+    assert found.train.names == [f"flowers-train-0.tar/{key:04d}" for key in range(3)]
+    assert found.val.names == ["flowers-val-0.tar/0000", "flowers-val-0.tar/0001"]
+    assert found.notes == ("shards not used: flowers-test-0.tar",)
+
+
+def test_a_pattern_means_all_that_it_names(shard, tmp_path):
+    for name in ("train", "more", "val"):
+        shard(f"s/{name}-0.tar", samples(0, 1))
+    assert len(opened(tmp_path / "s/{train,more}-0.tar").train) == 4
+    assert len(opened(tmp_path / "s/val-*.tar").train) == 2
+
+
+@pytest.mark.parametrize("pattern", ["s", "s/*.tar"])
+def test_shards_for_validation_are_not_trained_on(shard, tmp_path, pattern):
+    for name in ("0", "1", "val-0"):
+        shard(f"s/{name}.tar", samples(0, 1))
+    with pytest.raises(InputError, match=r"val-0.tar are for validation by their names, and no shard is called train"):
+        opened(tmp_path / pattern)
 
 
 def test_threads_read_at_once(shard):

@@ -100,7 +100,7 @@ def test_folds_by_group(small):
         ("shapes:2.0.0", {}, "is not prepared"),
         ("shapes", {"label_column": "lable"}, "label_column: there is no field 'lable'; did you mean 'label'"),
         ("shapes", {"path_column": "name"}, "'name' holds no images; 'image' does"),
-        ("shapes", {"group_column": "name"}, "groups on both sides of its own split: a, b"),
+        ("shapes", {"group_column": "name"}, "groups on both sides of its split: a, b"),
         ("shapes:train[:1]", {}, "only one class"),
     ],
 )

@@ -126,6 +126,18 @@ def test_the_content_key_is_of_the_images_alone(tree, small):
     assert digits.content_key("train") == open_data("digits", GLYPHS, train_samples=20).content_key("train")
 
 
+def test_a_file_that_is_not_there_leaves_the_key_as_it_is(tree, small):
+    root = tree({"train/a": 4, "train/b": 4, "val/a": 1, "val/b": 1})
+    (root / "train/a/lost.png").symlink_to(root / "nowhere.png")
+    keys = [open_data(f"folder:{root}", small, max_bad=None).content_key("train") for _ in range(2)]
+    (root / "train/a/lost.png").rename(root / "train/a/other.png")
+    keys.append(open_data(f"folder:{root}", small, max_bad=None).content_key("train"))
+    (root / "nowhere.png").write_bytes((root / "train/a/image00.png").read_bytes())
+    keys.append(open_data(f"folder:{root}", small, max_bad=None).content_key("train"))
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+
+
 def test_a_source_that_cannot_be_told_again_has_a_key_of_its_own(pets, small):
     class Tinted:
         def __init__(self, source):

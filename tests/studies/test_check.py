@@ -168,6 +168,18 @@ def test_names_that_are_no_utf8(folder, capsys):
     assert "caf\\udce9.jpg' (the file is empty)" in capsys.readouterr().out
 
 
+def test_scans_of_several_depths(folder):
+    for number, largest in enumerate((4095, 4095, 65535)):
+        pixels = np.random.default_rng(number).integers(0, largest + 1, (40, 40)).astype(np.uint16)
+        pixels[0, 0] = largest
+        Image.fromarray(pixels).save(folder / f"train/cat/scan{number}.png")
+    (told,) = checked(folder).warnings
+    assert "become bytes in 2 ways" in told
+    assert "bits 4 to 11 of 2 (such as 'train/cat/scan0.png'), the upper eight of 16 bits of 1" in told
+    (folder / "train/cat/scan2.png").unlink()
+    assert not checked(folder).warnings
+
+
 def test_pictures_of_six_bands(tmp_path):
     for name in ("dry", "wet"):
         (tmp_path / name).mkdir()
