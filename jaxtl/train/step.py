@@ -298,7 +298,16 @@ def as_task(loss: PerImage | Task | None, label_smoothing: float = 0.0) -> Task:
 
 
 def prepared(images: jax.Array, preprocess: Any, precision: Precision = "f32") -> jax.Array:
-    """uint8 images normalised on the device; float images, or a stage's outputs, as they are; in that precision."""
+    """uint8 images normalised on the device; float images, or a stage's outputs, as they are; in that precision.
+
+    Raises:
+        InputError: images of any other type: layers compute in the type of what they are given, weights included.
+    """
     if images.dtype == jnp.uint8:
         images = normalise(images, preprocess.mean, preprocess.std)
+    elif not jnp.issubdtype(images.dtype, jnp.floating):
+        raise InputError(
+            f"the batch's images are {images.dtype}; give pixels from 0 to 255 as uint8, which are normalised here, or "
+            "floats that are normalised already"
+        )
     return images.astype(jnp.bfloat16) if precision == "bf16" else images

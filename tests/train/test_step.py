@@ -224,6 +224,19 @@ def test_uint8_images_are_normalised_on_the_device_and_floats_are_taken_as_they_
     assert int(masked["correct"]) == int(alone["correct"])
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.bool_])
+def test_images_of_other_types_are_refused(dtype) -> None:
+    """Nothing would normalise them, and layers would take the weights to their type."""
+    model = small_model(until="layer1")
+    optimizer = jaxtl.multi_transform({"all": optax.sgd(0.1)}, training("fc"))
+    images = {"image": np.ones((3, 16, 16, 3), dtype), "label": np.array([0, 1, 2])}
+    message = r"the batch's images are (int32|bool); give pixels from 0 to 255 as uint8"
+    with pytest.raises(jaxtl.InputError, match=message):
+        jaxtl.make_train_step(model, optimizer)(jaxtl.TrainState.create(model, optimizer), images)
+    with pytest.raises(jaxtl.InputError, match=message):
+        jaxtl.make_eval_step(model)(model, images)
+
+
 def test_a_step_can_be_exported_for_every_platform() -> None:
     model = small_model(until="layer1")
     optimizer = jaxtl.multi_transform({"all": optax.adamw(1e-3)}, training("layer1", "fc"))
