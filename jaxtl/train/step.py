@@ -69,7 +69,8 @@ def make_train_step(
             features, and nothing up to there is computed.
 
     The batch: ``"image"`` (B, H, W, C), uint8 as read or float already normalised; ``"label"`` int (B,), or what the
-    loss takes. ``rates``: group -> rate for optimizers that take them (those of recipes); None: their own schedules.
+    loss takes; of a label that is no class the loss is NaN. ``rates``: group -> rate for optimizers that take them
+    (those of recipes); None: their own schedules.
     The metrics: ``"loss"`` and ``"accuracy"``, means over the batch, and ``"finite"``, left on the device.
 
     Raises:

@@ -237,6 +237,18 @@ def test_images_of_other_types_are_refused(dtype) -> None:
         jaxtl.make_eval_step(model)(model, images)
 
 
+@pytest.mark.parametrize("stranger", [4, -1])
+def test_a_label_that_is_no_class_moves_nothing(half_frozen, stranger: int) -> None:
+    model, optimizer, _, _, train_step = half_frozen
+    images = batch()
+    images["label"][1] = stranger
+    state = jaxtl.TrainState.create(model, optimizer)
+    kept = bits(state.params), bits(state.batch_stats)
+    state, metrics = train_step(state, images)
+    assert not metrics["finite"]
+    assert (bits(state.params), bits(state.batch_stats)) == kept
+
+
 def test_a_step_can_be_exported_for_every_platform() -> None:
     model = small_model(until="layer1")
     optimizer = jaxtl.multi_transform({"all": optax.adamw(1e-3)}, training("layer1", "fc"))
