@@ -15,6 +15,7 @@ from jaxtl.errors import InputError
 from jaxtl.recipe import MSE, AnyLoss, Focal, Sigmoid, Softmax
 
 PerImage = Callable[[jax.Array, jax.Array], jax.Array]
+Score = Callable[[jax.Array, jax.Array], jax.Array | None]
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,31 @@ class Task:
     Attributes:
         name: of the loss, as in a recipe.
         per_image: ``per_image(logits, labels) -> (B,)``, to be averaged over the batch.
-        score: ``score(logits, labels) -> (B,)``; higher is better.
+        score: ``score(logits, labels) -> (B,)``; higher is better. None for labels that it says nothing about.
         score_name: "accuracy", or "mse" for the negative squared error.
         class_weights: that the loss was made with.
     """
 
     name: str
     per_image: PerImage
-    score: PerImage
+    score: Score
     score_name: str
     class_weights: tuple[float, ...] | None = None
+
+    def losses(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
+        """``per_image``, where it gives one number an image.
+
+        Raises:
+            InputError: it gives anything else, such as the mean over the batch or a number for each output.
+        """
+        found = self.per_image(logits, labels)
+        if jnp.shape(found) != logits.shape[:1]:
+            raise InputError(
+                f"the loss gives {_described(jnp.asarray(found))} for logits {_described(logits)} and labels "
+                f"{_described(labels)}; it must give one number an image, {logits.shape[:1]}, of which the step takes "
+                "the mean"
+            )
+        return found
 
     def shares(self, labels: jax.Array) -> jax.Array | None:
         """What the loss of each part of a batch counts in the whole batch's, for the parts' labels (parts, images);
@@ -100,6 +116,23 @@ def make_task(loss: AnyLoss, *, label_smoothing: float = 0.0, class_weights: Seq
             return Task(loss.name, per_image, _answers_right, "accuracy", known)
         case MSE():
             return Task(loss.name, _squared_error, lambda logits, labels: -_squared_error(logits, labels), "mse")
+
+
+def own_task(per_image: PerImage) -> Task:
+    """The task of a loss of one's own, ``per_image(logits, labels) -> (B,)``, which may take any labels.
+
+    Its score is accuracy where the labels are classes, int (B,), or shares of classes, (B, K), and else there is none.
+
+    >>> task = own_task(lambda logits, labels: (logits[:, 0] - labels) ** 2)
+    >>> task.losses(jnp.zeros((1, 2)), jnp.array([3.0])).tolist(), task.score(jnp.zeros((1, 2)), jnp.array([3.0]))
+    ([9.0], None)
+    """
+
+    def score(logits: jax.Array, labels: jax.Array) -> jax.Array | None:
+        fits = logits.shape[-1] > 1 and (labels.shape == logits.shape or _are_classes(logits, labels))
+        return _likeliest_is_right(logits, labels) if fits else None
+
+    return Task("custom", per_image, score, "accuracy")
 
 
 def softmax_cross_entropy(label_smoothing: float = 0.0) -> PerImage:

@@ -21,7 +21,7 @@ from jaxtl.model import Model
 from jaxtl.models.graph import POOLED, Graph, Modes
 from jaxtl.recipe.training import BatchNormPolicy, Precision, Softmax
 from jaxtl.train.gradients import all_finite
-from jaxtl.train.losses import PerImage, Task, make_task
+from jaxtl.train.losses import PerImage, Task, make_task, own_task
 from jaxtl.train.mixing import mix
 from jaxtl.train.state import TrainState
 from jaxtl.train.test_time import averaged, variants
@@ -71,10 +71,12 @@ def make_train_step(
     The batch: ``"image"`` (B, H, W, C), uint8 as read or float already normalised; ``"label"`` int (B,), or what the
     loss takes; of a label that is no class the loss is NaN. ``rates``: group -> rate for optimizers that take them
     (those of recipes); None: their own schedules.
-    The metrics: ``"loss"`` and ``"accuracy"``, means over the batch, and ``"finite"``, left on the device.
+    The metrics: ``"loss"`` and ``"accuracy"``, means over the batch, and ``"finite"``, left on the device; no accuracy
+    with a loss of one's own whose labels are no classes.
 
     Raises:
-        InputError: labels and transforms that do not fit together.
+        InputError: labels and transforms that do not fit together. By the step: images that are neither, or a loss
+            that does not give one number an image.
 
     >>> import jaxtl, optax, numpy as np
     >>> model = jaxtl.load("cifar_resnet20", weights=None)
@@ -130,7 +132,8 @@ def train_step_function(
             targets = labels
         objective = make_objective(model.graph, task, modes, state.frozen, stats, images, targets, rng, after)
         (value, (logits, stats)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
-        return (gradients, value, task.score(logits, labels).mean()), stats
+        score = task.score(logits, labels)
+        return (gradients, value, None if score is None else score.mean()), stats
 
     def train_step(
         state: TrainState, batch: Batch, rates: Mapping[str, jax.Array] | None = None
@@ -157,7 +160,7 @@ def train_step_function(
         stats = optax.tree.where(finite, stats, state.batch_stats)
         average = optax.tree.where(finite, _averaged(state, params, stats, ema, modes), state.average)
         new = state.replace(step=state.step + 1, params=params, batch_stats=stats, opt_state=opt_state, average=average)
-        return new, {"loss": value, task.score_name: score, "finite": finite}
+        return new, {"loss": value, **({} if score is None else {task.score_name: score}), "finite": finite}
 
     return train_step
 
@@ -194,7 +197,7 @@ def make_objective(
     def objective(params: Tree) -> tuple[jax.Array, tuple[jax.Array, Tree]]:
         logits, new_stats = graph.apply(combine(params, frozen), stats, images, modes, drawn, after=after)
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        return task.per_image(logits, targets).mean(), (logits, new_stats)
+        return task.losses(logits, targets).mean(), (logits, new_stats)
 
     return objective
 
@@ -251,8 +254,9 @@ def make_eval_step(
 
     The batch is that of the train step; with ``"mask"`` bool (B,) only the images marked True count. The metrics:
     ``"loss"`` and ``"accuracy"`` as means, ``"correct"`` (the sum behind the accuracy), ``"count"``, and ``"answers"``:
-    the likeliest class of every image, int32 (B,), or for the losses ``sigmoid`` and ``mse`` the logits (B, K). A state
-    with moving averages is evaluated with them. ``precision`` and ``after`` are those of ``make_train_step``. ``tta``:
+    the likeliest class of every image, int32 (B,), or for the losses ``sigmoid`` and ``mse`` the logits (B, K). With a
+    loss of one's own whose labels are no classes there is no accuracy, and the answers are the logits. A state with
+    moving averages is evaluated with them. ``precision`` and ``after`` are those of ``make_train_step``. ``tta``:
     "flip" or "crops", the variants of each image whose probabilities are averaged; `jaxtl.train.test_time`.
 
     Raises:
@@ -279,23 +283,25 @@ def make_eval_step(
         wide = jnp.promote_types(found[0].dtype, jnp.float32)
         logits = averaged([one.astype(wide) for one in found], task.name)
         labels = batch["label"]
-        mask = batch.get("mask", jnp.ones(labels.shape[:1], bool))
+        mask = batch.get("mask", jnp.ones(logits.shape[:1], bool))
         count = mask.sum()
-        correct = jnp.where(mask, task.score(logits, labels), 0).sum()
-        total = jnp.where(mask, task.per_image(logits, labels), 0).sum()
-        answers = logits if task.name in ("sigmoid", "mse") else logits.argmax(-1)
-        means = {"loss": total / count, task.score_name: correct / count}
-        return {**means, "correct": correct, "count": count, "answers": answers}
+        total = jnp.where(mask, task.losses(logits, labels), 0).sum()
+        score = task.score(logits, labels)
+        answers = logits if score is None or task.name in ("sigmoid", "mse") else logits.argmax(-1)
+        metrics = {"loss": total / count, "count": count, "answers": answers}
+        if score is None:
+            return metrics
+        correct = jnp.where(mask, score, 0).sum()
+        return {**metrics, task.score_name: correct / count, "correct": correct}
 
     return jit(eval_step)
 
 
 def as_task(loss: PerImage | Task | None, label_smoothing: float = 0.0) -> Task:
-    """A task from what ``make_train_step`` takes as its loss; a plain function is scored by accuracy."""
+    """A task from what ``make_train_step`` takes as its loss; a plain function is a loss of one's own."""
     if isinstance(loss, Task):
         return loss
-    task = make_task(Softmax(), label_smoothing=label_smoothing)
-    return task if loss is None else Task("custom", loss, task.score, task.score_name)
+    return make_task(Softmax(), label_smoothing=label_smoothing) if loss is None else own_task(loss)
 
 
 def prepared(images: jax.Array, preprocess: Any, precision: Precision = "f32") -> jax.Array:

@@ -249,6 +249,53 @@ def test_a_label_that_is_no_class_moves_nothing(half_frozen, stranger: int) -> N
     assert (bits(state.params), bits(state.batch_stats)) == kept
 
 
+def _squared(logits, labels):
+    return (logits[:, 0] - labels) ** 2
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_loss_of_ones_own_may_take_labels_that_have_no_accuracy(accumulate: int) -> None:
+    model = small_model(until="layer1")
+    optimizer = jaxtl.multi_transform({"all": optax.sgd(0.1)}, training("fc"))
+    numbers = batch() | {"label": np.array([0.5, -1.0, 2.0, 0.0], np.float32)}
+    step = jaxtl.make_train_step(model, optimizer, loss=_squared, accumulate=accumulate)
+    _, metrics = step(jaxtl.TrainState.create(model, optimizer), numbers)
+    found = jaxtl.make_eval_step(model, loss=_squared)(model, numbers)
+    logits = model(numbers["image"])
+    assert sorted(metrics) == ["finite", "loss"]
+    assert sorted(found) == ["answers", "count", "loss"]
+    expected = float(_squared(logits, numbers["label"]).mean())
+    assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-4)
+    assert float(found["loss"]) == pytest.approx(expected, rel=1e-4)
+    np.testing.assert_allclose(found["answers"], logits, rtol=1e-4, atol=1e-5)
+
+
+def test_a_loss_of_ones_own_for_classes_has_an_accuracy() -> None:
+    model, images = small_model(until="layer1"), batch()
+    own = jaxtl.make_eval_step(model, loss=lambda x, y: softmax_cross_entropy()(x, y))(model, images)
+    expected = jaxtl.make_eval_step(model)(model, images)
+    assert leaf_bits(own) == leaf_bits(expected)
+
+
+@pytest.mark.parametrize(
+    ("loss", "shape"),
+    [
+        (lambda logits, labels: (logits - jax.nn.one_hot(labels, 4)) ** 2, r"\(4, 4\)"),
+        (lambda logits, labels: softmax_cross_entropy()(logits, labels).mean(), r"\(\)"),
+    ],
+    ids=["each output", "the mean"],
+)
+def test_a_loss_that_gives_no_number_an_image_is_refused(loss, shape: str) -> None:
+    """With as many images as classes nothing else would tell."""
+    model = small_model(until="layer1")
+    optimizer = jaxtl.multi_transform({"all": optax.sgd(0.1)}, training("fc"))
+    with pytest.raises(jaxtl.InputError, match=f"the loss gives float32 {shape} .* one number an image, ") as error:
+        jaxtl.make_train_step(model, optimizer, loss=loss)(jaxtl.TrainState.create(model, optimizer), batch())
+    with pytest.raises(jaxtl.InputError) as again:
+        jaxtl.make_eval_step(model, loss=loss)(model, batch())
+    assert str(again.value) == str(error.value)
+
+
 def test_a_step_can_be_exported_for_every_platform() -> None:
     model = small_model(until="layer1")
     optimizer = jaxtl.multi_transform({"all": optax.adamw(1e-3)}, training("layer1", "fc"))
