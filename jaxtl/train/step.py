@@ -75,8 +75,9 @@ def make_train_step(
     with a loss of one's own whose labels are no classes.
 
     Raises:
-        InputError: labels and transforms that do not fit together. By the step: images that are neither, or a loss
-            that does not give one number an image.
+        InputError: labels and transforms that do not fit together. By the step: a batch with a mask, images that are
+            neither, a loss that does not give one number an image, rates that an optimizer does not take, or moving
+            averages in the state or in the step alone.
 
     >>> import jaxtl, optax, numpy as np
     >>> model = jaxtl.load("cifar_resnet20", weights=None)
@@ -138,6 +139,7 @@ def train_step_function(
     def train_step(
         state: TrainState, batch: Batch, rates: Mapping[str, jax.Array] | None = None
     ) -> tuple[TrainState, Metrics]:
+        _check_given(batch, rates, bound)
         rng = jax.random.fold_in(state.rng, state.step)
         if accumulate == 1:
             (gradients, value, score), stats = gradients_of(state, state.batch_stats, batch, rng)
@@ -163,6 +165,20 @@ def train_step_function(
         return new, {"loss": value, **({} if score is None else {task.score_name: score}), "finite": finite}
 
     return train_step
+
+
+def _check_given(batch: Batch, rates: Mapping[str, jax.Array] | None, optimizer: Optimizer) -> None:
+    if "mask" in batch:
+        raise InputError(
+            "the training batch has a mask, and every image of it would be trained on, in BatchNorms too: leave out "
+            "the images that fill it up, or take batches from data.train_batches, which have none"
+        )
+    own = [group for group in optimizer.transforms if group not in optimizer.rates]
+    if rates is not None and own:
+        raise InputError(
+            f"rates are given, and the optimizer of {', '.join(map(repr, own))} has its own and takes none: leave "
+            "rates out; or, for a transform of yours that takes them, name its group in optimizer.rates"
+        )
 
 
 def _check_after(model: Model, groups: Mapping[str, str], modes: Modes, after: str | None, *, mixes: bool) -> None:
@@ -224,6 +240,11 @@ def _summed(body: Callable[[Tree, Any], tuple[Tree, Any]], carry: Tree, xs: Any)
 
 def _averaged(state: TrainState, params: Tree, stats: Tree, ema: float | None, modes: Modes) -> Tree:
     """The moving averages after a step. Statistics that stay as they are keep their bits."""
+    if not state.average and ema is not None:
+        raise InputError(
+            "the train step has ema and the state keeps no moving averages; make it with "
+            "jaxtl.TrainState.create(..., ema=True): give both or neither"
+        )
     if not state.average:
         return {}
     if ema is None:

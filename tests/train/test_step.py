@@ -296,6 +296,19 @@ def test_a_loss_that_gives_no_number_an_image_is_refused(loss, shape: str) -> No
     assert str(again.value) == str(error.value)
 
 
+def test_a_batch_that_is_filled_up_is_not_trained_on(half_frozen) -> None:
+    model, optimizer, _, _, train_step = half_frozen
+    filled = batch() | {"mask": np.array([True, True, True, False])}
+    with pytest.raises(jaxtl.InputError, match=r"the training batch has a mask, .*data\.train_batches"):
+        train_step(jaxtl.TrainState.create(model, optimizer), filled)
+
+
+def test_rates_that_the_optimizer_would_not_use_are_refused(half_frozen) -> None:
+    model, optimizer, _, _, train_step = half_frozen
+    with pytest.raises(jaxtl.InputError, match="rates are given, and the optimizer of 'all' has its own"):
+        train_step(jaxtl.TrainState.create(model, optimizer), batch(), {"all": 0.5})
+
+
 def test_a_step_can_be_exported_for_every_platform() -> None:
     model = small_model(until="layer1")
     optimizer = jaxtl.multi_transform({"all": optax.adamw(1e-3)}, training("layer1", "fc"))
