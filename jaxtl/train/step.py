@@ -54,7 +54,7 @@ def make_train_step(
 
     Args:
         model: gives the graph and the mean and std for uint8 images; its arrays are not used.
-        optimizer: from ``jaxtl.multi_transform``.
+        optimizer: from ``jaxtl.multi_transform``. Its update gets the loss as ``value``, for transforms that take it.
         loss: ``loss(logits, labels) -> (B,)``, or a task. Default: softmax cross entropy.
         label_smoothing: for the default loss.
         batch_norm: policy for the statistics, as in a recipe: "follow", "frozen", "adapt", or parts to one of these.
@@ -157,7 +157,7 @@ def train_step_function(
             stats, found = _summed(one, state.batch_stats, (jnp.arange(accumulate) + 2, parts, shares))
             gradients, value, score = jax.tree.map(lambda total: total / accumulate, found)
         finite = all_finite((value, gradients))
-        update = partial(bound.update, **({} if rates is None else {"rates": rates}))
+        update = partial(bound.update, value=value, **({} if rates is None else {"rates": rates}))
         params, opt_state = updated(update, gradients, state.opt_state, state.params, finite)
         stats = optax.tree.where(finite, stats, state.batch_stats)
         average = optax.tree.where(finite, _averaged(state, params, stats, ema, modes), state.average)

@@ -309,6 +309,20 @@ def test_rates_that_the_optimizer_would_not_use_are_refused(half_frozen) -> None
         train_step(jaxtl.TrainState.create(model, optimizer), batch(), {"all": 0.5})
 
 
+def test_transforms_that_go_by_the_loss_get_it() -> None:
+    model = small_model(until="layer1")
+    plateau = optax.contrib.reduce_on_plateau(accumulation_size=4)
+    optimizer = jaxtl.multi_transform({"all": optax.chain(optax.sgd(1e-3), plateau)}, training("fc"))
+    state, _, losses = _trained(model, optimizer, steps=3)
+    (seen,) = (
+        node
+        for node in jax.tree.leaves(state.opt_state, is_leaf=lambda node: hasattr(node, "plateau_count"))
+        if hasattr(node, "plateau_count")
+    )
+    assert float(seen.avg_value) == pytest.approx(np.mean(losses), rel=1e-5)
+    assert jaxtl.explain(model, optimizer).rows[-1].rate == pytest.approx(1e-3)
+
+
 def test_a_step_can_be_exported_for_every_platform() -> None:
     model = small_model(until="layer1")
     optimizer = jaxtl.multi_transform({"all": optax.adamw(1e-3)}, training("layer1", "fc"))
