@@ -31,6 +31,8 @@ from jaxtl.trees import Tree, combine, partition
 Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
 
+_MIXING = 2**31  # dropouts count the keys that they fold in up from 0, and parts of a batch from 2
+
 
 def make_train_step(
     model: Model,
@@ -128,7 +130,7 @@ def train_step_function(
     def gradients_of(state: TrainState, stats: Tree, batch: Batch, rng: jax.Array) -> tuple[Any, Tree]:
         images, labels = prepared(batch["image"], model.preprocess, precision), batch["label"]
         if mixup or cutmix:
-            images, targets = mix(jax.random.fold_in(rng, 1), images, labels, classes, mixup=mixup, cutmix=cutmix)
+            images, targets = mix(jax.random.fold_in(rng, _MIXING), images, labels, classes, mixup=mixup, cutmix=cutmix)
         else:
             targets = labels
         objective = make_objective(model.graph, task, modes, state.frozen, stats, images, targets, rng, after)

@@ -8,12 +8,14 @@ import numpy as np
 import optax
 import pytest
 from compilations import compilations
+from flax import nnx
 from small_models import batch, bits, leaf_bits, small_model, training
 
 import jaxtl
 from jaxtl.models import convolution
 from jaxtl.train.checkpoint import Checkpoints
 from jaxtl.train.losses import softmax_cross_entropy
+from jaxtl.train.step import as_task, train_step_function
 from jaxtl.trees import flatten
 
 
@@ -321,6 +323,35 @@ def test_transforms_that_go_by_the_loss_get_it() -> None:
     )
     assert float(seen.avg_value) == pytest.approx(np.mean(losses), rel=1e-5)
     assert jaxtl.explain(model, optimizer).rows[-1].rate == pytest.approx(1e-3)
+
+
+def test_mixing_draws_by_a_key_of_its_own(monkeypatch) -> None:
+    model = small_model(until="layer1", drop_path_rate=0.5)
+    optimizer = jaxtl.multi_transform({"all": optax.sgd(0.1)}, training("layer1", "fc"))
+    state, keys = jaxtl.TrainState.create(model, optimizer), []
+
+    def mix(key, images, labels, classes, **alphas):
+        keys.append(key)
+        return images, jax.nn.one_hot(labels, classes)
+
+    monkeypatch.setattr("jaxtl.train.step.mix", mix)
+    step = train_step_function(
+        model,
+        optimizer,
+        task=as_task(None),
+        batch_norm="frozen",
+        accumulate=1,
+        mixup=0.2,
+        cutmix=0.0,
+        ema=None,
+        precision="f32",
+        after=None,
+    )
+    step(state, jax.tree.map(jnp.asarray, batch()))
+    of_dropouts = nnx.Rngs(jax.random.fold_in(state.rng, 0))
+    drawn = {np.asarray(jax.random.key_data(of_dropouts.dropout())).tobytes() for _ in range(100)}
+    assert len(drawn) == 100
+    assert np.asarray(jax.random.key_data(keys[0])).tobytes() not in drawn
 
 
 def test_a_step_can_be_exported_for_every_platform() -> None:
