@@ -137,8 +137,11 @@ class Model:
         """``(logits, new batch_stats)`` as a pure function of its arguments, for training loops of one's own.
 
         ``modes`` says which BatchNorms adapt and which dropouts are active: ``jaxtl.training_modes(model, label)``.
+
+        Raises:
+            InputError: images that ``__call__`` would not take.
         """
-        return self.graph.apply(params, batch_stats, images, modes, rng)
+        return self.graph.apply(params, batch_stats, self._checked(images), modes, rng)
 
     def replace(self, **changes: Any) -> Model:
         """The same model with other ``params``, ``batch_stats``, ``classes``, ... ."""
@@ -151,10 +154,11 @@ class Model:
             raise InputError(
                 f"{self.name} takes images of shape (batch, height, width, {channels}), normalised floats; got {shape}"
             )
-        if jax.numpy.result_type(images) == jax.numpy.uint8:
+        dtype = jax.numpy.result_type(images)
+        if not jax.numpy.issubdtype(dtype, jax.numpy.floating):  # layers would compute in it, weights included
             raise InputError(
-                f"{self.name} takes normalised float images; got uint8: use jaxtl.predict for files, or "
-                "jaxtl.normalise(images, model.preprocess.mean, model.preprocess.std) first"
+                f"{self.name} takes normalised float images; got {dtype}: use jaxtl.predict for files, or for pixels "
+                "from 0 to 255 jaxtl.normalise(images, model.preprocess.mean, model.preprocess.std) first"
             )
         return images
 

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from jaxtl.errors import InputError, nearest
 from jaxtl.finetune.labels import FROZEN, Label, Unbound, bound, groups_of, some_paths
-from jaxtl.finetune.parts import paths_of
+from jaxtl.finetune.parts import paths_of, stage_of_module
 from jaxtl.model import Model
 from jaxtl.models.graph import Graph, Modes
 from jaxtl.notices import say
@@ -33,8 +33,9 @@ def training_modes(model: Model, label: Label | Unbound, policy: Policy = "follo
       and the BatchNorms that none matches follow the label. A part is one of ``jaxtl.labels.by_pattern``'s, or a glob
       over the BatchNorms' own paths.
 
-    Dropout and drop path are active where anything beside them in the same module is trained, dropout before the head
-    where the head is: a frozen part stays deterministic.
+    Dropout and drop path are active where anything beside them in the same module is trained; outside of all modules,
+    as before the head or behind position embeddings, where anything of their stage is. So a frozen part stays
+    deterministic.
 
     Raises:
         InputError: an unknown policy, or a part that matches no BatchNorm.
@@ -55,8 +56,10 @@ def modes_of(graph: Graph, groups: Mapping[str, str], policy: Policy = "follow")
     trained = [path for path, group in groups.items() if group != FROZEN]
 
     def any_trained(module: str) -> bool:
-        beside = module.rpartition(".")[0] or graph.head
-        return any(path.startswith(f"{beside}.") for path in trained)
+        beside = module.rpartition(".")[0]
+        if beside:
+            return any(path.startswith(f"{beside}.") for path in trained)
+        return any(graph.stage_of(path) == stage_of_module(module, graph) for path in trained)
 
     policies = policies_of(graph, policy)
 

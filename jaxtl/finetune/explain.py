@@ -111,8 +111,8 @@ def explain(model: Model, optimizer: Optimizer, batch_norm: Policy = "follow") -
     groups = groups_in(optimizer, model)
     params = flatten(model.params)
     adapt = modes_of(model.graph, groups, batch_norm).adapt
-    rates, decays = _measured(optimizer, groups, params)
     state_bytes = _state_bytes(optimizer, groups, params)
+    rates, decays = _measured(optimizer, groups, params)
     members: dict[tuple[str, str], list[str]] = {}
     for path in sorted(params, key=model.graph.depth_of, reverse=True):
         members.setdefault((model.graph.stage_of(path), groups[path]), []).append(path)
@@ -183,7 +183,7 @@ def _first_updates(
     found: tuple[dict[str, Any], ...] = ({}, {}, {}, {})
     for group, transform in optimizer.transforms.items():
         update = optax.with_extra_args_support(transform).update
-        extra = {"rates": {group: 1.0}} if group in optimizer.rates else {}
+        extra: dict[str, Any] = {"value": 1.0} | ({"rates": {group: 1.0}} if group in optimizer.rates else {})
         for updates, (gradient, value) in zip(found, ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (-1.0, 1.0)), strict=True):
             gradients, values = (
                 unflatten({path: jnp.full((1,) * params[path].ndim, x) for path in standing_for[group]})

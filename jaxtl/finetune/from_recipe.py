@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import optax
 
-from jaxtl.finetune.labels import FROZEN, Label, base_group, from_groups, groups_of, with_depth
+from jaxtl.finetune.labels import FROZEN, Label, base_group, check_all_reached, from_groups, groups_of, with_depth
 from jaxtl.finetune.optimizer import Optimizer, multi_transform
 from jaxtl.finetune.phases import span_of, trained_groups
 from jaxtl.finetune.schedules import make_schedule
@@ -34,9 +34,11 @@ def make_groups(recipe: Recipe, model: Model) -> Groups:
     """The groups of a recipe in a network.
 
     Raises:
-        InputError: groups that match no parameter of this model, or parameters that no group matches.
+        InputError: groups that match no parameter of this model, or whose parameters others take first; or parameters
+            that no group matches.
     """
     label = from_groups(recipe.groups, model.graph)
+    check_all_reached(recipe.groups, model.graph)
     factors: Mapping[str, float] = {}
     if recipe.layer_decay != 1:
         label, factors = with_depth(label, model.graph, recipe.layer_decay)
@@ -50,7 +52,7 @@ def make_optimizer(recipe: Recipe, model: Model, steps_per_epoch: int, phase: in
     ``optimizer.update(..., rates={group: rate})`` takes rates from outside instead, without another compilation.
 
     Raises:
-        InputError: groups that match no parameter of this model, or parameters that no group matches.
+        InputError: as ``make_groups``.
 
     >>> import jaxtl
     >>> model = jaxtl.load("cifar_resnet20", weights=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from jaxtl.finetune.labels import FROZEN
+from jaxtl.finetune.parts import stage_of_module
 from jaxtl.models.graph import POOLED, Graph, Modes
 
 
@@ -27,19 +28,11 @@ def frozen_prefix(graph: Graph, groups: Mapping[str, str], modes: Modes) -> str 
     'layer3'
     >>> frozen_prefix(graph, groups, modes_of(graph, groups, "adapt"))
     """
-    active = {_stage(graph, path) for path, group in groups.items() if group != FROZEN}
-    active |= {_stage(graph, module) for module in modes.adapt | modes.observe | modes.random}
+    active = {graph.stage_of(path) for path, group in groups.items() if group != FROZEN}
+    active |= {stage_of_module(module, graph) for module in modes.adapt | modes.observe | modes.random}
     last = None
     for stage in graph.stages[:-1]:
         if stage in active:
             return last
         last = stage
     return POOLED if graph.classifies_pooled else last
-
-
-def _stage(graph: Graph, path: str) -> str:
-    """The stage of a module; for dropout outside of all stages the head's if it is the head's, else the first."""
-    try:
-        return graph.stage_of(path)
-    except KeyError:
-        return graph.head if path.startswith("head") else graph.stages[0]

@@ -71,6 +71,33 @@ def from_groups(groups: Mapping[str, str], graph: Graph) -> Label:
     return label_of(table, graph)
 
 
+def check_all_reached(groups: Mapping[str, str], graph: Graph) -> None:
+    """``InputError`` where parts that come first leave no parameter for a group that would train.
+
+    >>> check_all_reached({"from layer4": "slow", "head": "fast", "*": "frozen"}, Graph("resnet18"))
+    Traceback (most recent call last):
+    jaxtl.errors.InputError: groups: nothing is left for 'fast', because all of 'head' goes to 'from layer4' in front \
+of it; put 'head' first, or leave it out
+    """
+    taken: dict[str, str] = {}
+    for part in groups:
+        for path in paths_of(part, graph):
+            taken.setdefault(path, part)
+    reached = {groups[part] for part in taken.values()}
+    problems = []
+    for group in dict.fromkeys(groups.values()):
+        if group != FROZEN and group not in reached:
+            own = [part for part in groups if groups[part] == group]
+            takers = {taken[path] for part in own for path in paths_of(part, graph)}
+            first, last = (", ".join(map(repr, some)) for some in ([part for part in groups if part in takers], own))
+            problems.append(
+                f"nothing is left for {group!r}, because all of {last} goes to {first} in front of it; put {last} "
+                "first, or leave it out"
+            )
+    if problems:
+        raise InputError("groups: " + "; ".join(problems))
+
+
 def label_of(table: Mapping[str, str], graph: Graph) -> Label:
     """The label function that looks groups up by path, for one network and no other."""
 

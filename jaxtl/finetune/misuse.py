@@ -24,6 +24,7 @@ def warnings_for(model: Model, data: Data, recipe: Recipe) -> list[str]:
         *_preprocessing(model),
         *_greyscale(model, data),
         *_everything(model, data, recipe),
+        *_balanced_twice(data, recipe),
         *_small_batches(model, recipe),
     ]
 
@@ -93,6 +94,14 @@ def _everything(model: Model, data: Data, recipe: Recipe) -> Iterator[str]:
         yield (
             f"nothing is frozen and there are {a_class:.1f} training images a class: train the head alone "
             "(strategy: features), or the network learns these images by heart"
+        )
+
+
+def _balanced_twice(data: Data, recipe: Recipe) -> Iterator[str]:
+    if recipe.class_weights == "balanced" and data.sampling == "balanced":
+        yield (
+            "class_weights and data.sampling are both balanced: classes with few images already come as often as the "
+            "others, and weights make up for it once more; use one of the two"
         )
 
 

@@ -90,7 +90,8 @@ def multi_transform(
     What ``optimizer.update`` gets besides gradients, state and parameters goes on to every transform that takes it.
 
     Args:
-        transforms: group -> any optax transformation. ``"frozen"`` needs none; ``optax.set_to_zero()`` is accepted.
+        transforms: group -> an optax transformation that gets by with gradients, parameters and the loss (``value``);
+            so no line search, no ``optax.lookahead``. ``"frozen"`` needs none; ``optax.set_to_zero()`` is accepted.
             Or, for labels that scale rates, a function from a group's factor to its transformation:
             ``lambda scale: optax.adamw(1e-3 * scale)`` with ``jaxtl.labels.layerwise()``.
         label: ``label(path, leaf) -> group``, with paths like ``"layer4.2.conv3.kernel"``, or one of ``jaxtl.labels``.
@@ -135,7 +136,13 @@ def multi_transform(
 
     def init(params: Mapping[str, Any]) -> optax.OptState:
         optimizer.groups(params)
-        return inner.init(params)
+        state = inner.init(params)
+        if holds(state, optax.LookaheadState):
+            raise InputError(
+                "optax.lookahead trains two sets of parameters, and there is one: give the transform inside it alone, "
+                "with moving averages (ema) if you like"
+            )
+        return state
 
     optimizer = Optimizer(init, optax.with_extra_args_support(inner).update)
     optimizer.label = label
@@ -144,6 +151,15 @@ def multi_transform(
     optimizer.clip_norm = clip_norm
     optimizer._by_scale = by_scale
     return optimizer
+
+
+def holds(state: optax.OptState, kind: type) -> bool:
+    """Whether an optimizer's state has one of a kind in it.
+
+    >>> holds(optax.adam(0.1).init({"bias": jnp.ones(1)}), optax.ScaleByAdamState)
+    True
+    """
+    return any(isinstance(node, kind) for node in jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kind)))
 
 
 def bound_to(optimizer: Any, model: Model) -> Optimizer:

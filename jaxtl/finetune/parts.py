@@ -37,6 +37,19 @@ def paths_of(part: str, graph: Graph) -> frozenset[str]:
     return graph.remember(("paths_of", part), lambda: frozenset(_matching(part, graph)))
 
 
+def stage_of_module(module: str, graph: Graph) -> str:
+    """The stage of a module; for dropout outside of all stages the head's if it is the head's, else the first.
+
+    >>> graph = Graph("cifar_resnet20", drop_rate=0.1)
+    >>> stage_of_module("layer1.0.bn1", graph), stage_of_module("head_drop", graph)
+    ('layer1', 'fc')
+    """
+    try:
+        return graph.stage_of(module)
+    except KeyError:
+        return graph.head if module.startswith("head") else graph.stages[0]
+
+
 def _matching(part: str, graph: Graph) -> Iterable[str]:
     stages, paths = graph.stages, graph.params
     if part in stages or part == "head":

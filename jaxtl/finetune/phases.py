@@ -159,12 +159,19 @@ def carried(before: optax.OptState, fresh: optax.OptState) -> optax.OptState:
     """A new phase's optimizer state in which the groups that were already training keep theirs.
 
     ``fresh`` is what the new phase's optimizer makes of the parameters. Moments and counts are taken from ``before``
-    wherever the same leaf exists there, so that a group that was training goes on and any other starts from zero.
+    wherever the same leaf of the same group exists there, so that a group that was training goes on and any other
+    starts from zero. What is around the groups, such as clipping, may differ.
 
     >>> import jax.numpy as jnp
     >>> carried({"slow": jnp.ones(1)}, {"slow": jnp.zeros(1), "fast": jnp.zeros(1)})
     {'fast': Array([0.], dtype=float32), 'slow': Array([1.], dtype=float32)}
     """
-    old = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(before)[0]}
+    old = {_from_groups_on(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(before)[0]}
     leaves, structure = jax.tree_util.tree_flatten_with_path(fresh)
-    return jax.tree.unflatten(structure, [old.get(jax.tree_util.keystr(path), leaf) for path, leaf in leaves])
+    return jax.tree.unflatten(structure, [old.get(_from_groups_on(path), leaf) for path, leaf in leaves])
+
+
+def _from_groups_on(path: tuple[Any, ...]) -> str:
+    """The part of a path that begins at the states by group, which optax calls ``inner_states``; else all of it."""
+    names = [getattr(key, "name", None) for key in path]
+    return jax.tree_util.keystr(path[names.index("inner_states") :] if "inner_states" in names else path)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from jaxtl.models.graph import Graph
+from jaxtl.notices import say
 from jaxtl.recipe import DEFAULT_GROUPS, FROZEN, AdamW, AnyOptimizer, Phase, Recipe
 from jaxtl.recipe.schedules import OneCycle
 
@@ -32,6 +35,9 @@ def expand(recipe: Recipe, graph: Graph) -> Recipe:
     l2-sp           everything, the body pulled towards its pretrained weights (Li 2018)
     ==============  ====================================================================================================
 
+    ``fine-tune`` has all its rates from the fast one, and its own schedules. Where the recipe sets others, it is said
+    that they are not used; a comparison of strategies shares one recipe, so they are not refused.
+
     >>> expanded = expand(Recipe.from_keywords(strategy="last-stage"), Graph("resnet18"))
     >>> expanded.groups
     {'head': 'fast', 'layer4': 'slow', '*': 'frozen'}
@@ -41,12 +47,25 @@ def expand(recipe: Recipe, graph: Graph) -> Recipe:
     given = recipe.optimizer if "optimizer" in recipe.model_fields_set else {}
     slow = given.get("slow", AdamW(lr=1e-4))
     fast = given.get("fast", AdamW(lr=1e-3))
+    for sentence in _not_used(recipe, given):
+        graph.remember(sentence, partial(say, sentence))
     fields = _fields(recipe, graph, slow, fast, "fast" in given)
     whole = recipe.model_dump()
     kept = {name: whole[name] for name in recipe.model_fields_set - {"strategy", "optimizer", *fields}}
     if "phases" in fields:
         kept.pop("epochs", None)
     return Recipe.model_validate({**kept, **fields})
+
+
+def _not_used(recipe: Recipe, given: Mapping[str, AnyOptimizer]) -> list[str]:
+    if recipe.strategy != "fine-tune":
+        return []
+    schedules = ["schedule"] if "schedule" in recipe.model_fields_set else []
+    schedules += [f"optimizer.{group}.schedule" for group, entry in given.items() if entry.schedule is not None]
+    said = ["strategy 'fine-tune' has all its rates from optimizer.fast.lr: optimizer.slow.lr is not used"]
+    return said * ("slow" in given) + [
+        f"strategy 'fine-tune' has its own schedules: {field} is not used" for field in schedules
+    ]
 
 
 def _fields(recipe: Recipe, graph: Graph, slow: AnyOptimizer, fast: AnyOptimizer, fast_given: bool) -> Fields:

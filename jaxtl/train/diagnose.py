@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtl.errors import InputError
 from jaxtl.finetune.batch_norm import modes_of
 from jaxtl.finetune.optimizer import Optimizer, groups_in
 from jaxtl.model import Model
 from jaxtl.recipe import Recipe
-from jaxtl.train.losses import Task
+from jaxtl.train.losses import Task, no_classes
 from jaxtl.train.state import TrainState
 from jaxtl.train.step import make_objective, prepared
 from jaxtl.trees import combine, flatten
@@ -26,7 +27,15 @@ def first_non_finite(
 
     Looked at: images, labels, parameters and statistics (in the network's order), the output of each stage, the loss,
     the gradients (from the head down).
+
+    Raises:
+        InputError: labels that are no classes, of which the loss has no number.
     """
+    if task.name in ("softmax", "focal") and (wrong := no_classes(batch["label"], model.num_classes)):
+        raise InputError(
+            f"the batch has the label {wrong[0]}, and {model.name} has {model.num_classes} classes, from 0: correct "
+            "the labels, or load it with as many classes as there are"
+        )
     images = prepared(jnp.asarray(batch["image"]), model.preprocess)
     given = {"the batch's images": images, "the batch's labels": batch["label"]}
     weights = _in_order(model, state.all_params) | _in_order(model, state.batch_stats)

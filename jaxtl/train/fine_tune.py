@@ -32,7 +32,7 @@ from jaxtl.train.precision import settled
 from jaxtl.train.probe import linear_probe
 from jaxtl.train.progress import Progress
 from jaxtl.train.recalibrate import recalibrate
-from jaxtl.train.task import check_task, task_of
+from jaxtl.train.task import check_labels, check_task, task_of
 from jaxtl.train.written import checkpoint_folder, write_history, write_recipe, write_results
 from jaxtl.trees import unflatten
 
@@ -101,6 +101,7 @@ def fine_tune(
         model = _without_weights(model, recipe.seed)
     recipe = settled(expand(recipe, model.graph))
     check_task(recipe, data)
+    check_labels(recipe, data)
     output = None if recipe.output is None else Path(recipe.output)
     if resume and output is None:
         raise InputError("a run is continued from its output; give the recipe the output of the run")

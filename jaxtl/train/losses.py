@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from jaxtl.errors import InputError
 from jaxtl.recipe import MSE, AnyLoss, Focal, Sigmoid, Softmax
 
 PerImage = Callable[[jax.Array, jax.Array], jax.Array]
+Score = Callable[[jax.Array, jax.Array], jax.Array | None]
 
 
 @dataclass(frozen=True)
@@ -23,16 +25,31 @@ class Task:
     Attributes:
         name: of the loss, as in a recipe.
         per_image: ``per_image(logits, labels) -> (B,)``, to be averaged over the batch.
-        score: ``score(logits, labels) -> (B,)``; higher is better.
+        score: ``score(logits, labels) -> (B,)``; higher is better. None for labels that it says nothing about.
         score_name: "accuracy", or "mse" for the negative squared error.
         class_weights: that the loss was made with.
     """
 
     name: str
     per_image: PerImage
-    score: PerImage
+    score: Score
     score_name: str
     class_weights: tuple[float, ...] | None = None
+
+    def losses(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
+        """``per_image``, where it gives one number an image.
+
+        Raises:
+            InputError: it gives anything else, such as the mean over the batch or a number for each output.
+        """
+        found = self.per_image(logits, labels)
+        if jnp.shape(found) != logits.shape[:1]:
+            raise InputError(
+                f"the loss gives {_described(jnp.asarray(found))} for logits {_described(logits)} and labels "
+                f"{_described(labels)}; it must give one number an image, {logits.shape[:1]}, of which the step takes "
+                "the mean"
+            )
+        return found
 
     def shares(self, labels: jax.Array) -> jax.Array | None:
         """What the loss of each part of a batch counts in the whole batch's, for the parts' labels (parts, images);
@@ -50,7 +67,8 @@ class Task:
 def make_task(loss: AnyLoss, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None) -> Task:
     """The task of a recipe's loss.
 
-    ``softmax``: torch's ``CrossEntropyLoss``. Labels are classes, int (B,), or shares (B, K), as mixup makes them.
+    ``softmax``: torch's ``CrossEntropyLoss``. Labels are classes, int (B,), or shares (B, K), as mixup makes them; the
+    loss of a label that is no class is NaN, and it is never answered right.
     Smoothing s moves s/K of the target to every class (Szegedy 2016). With class weights torch divides the sum of a
     batch's losses by the sum of its labels' weights, but with shares by the batch's size; the losses are scaled such
     that their mean over the batch is torch's value. For this reason, and because smoothing raises the loss of good
@@ -100,6 +118,23 @@ def make_task(loss: AnyLoss, *, label_smoothing: float = 0.0, class_weights: Seq
             return Task(loss.name, _squared_error, lambda logits, labels: -_squared_error(logits, labels), "mse")
 
 
+def own_task(per_image: PerImage) -> Task:
+    """The task of a loss of one's own, ``per_image(logits, labels) -> (B,)``, which may take any labels.
+
+    Its score is accuracy where the labels are classes, int (B,), or shares of classes, (B, K), and else there is none.
+
+    >>> task = own_task(lambda logits, labels: (logits[:, 0] - labels) ** 2)
+    >>> task.losses(jnp.zeros((1, 2)), jnp.array([3.0])).tolist(), task.score(jnp.zeros((1, 2)), jnp.array([3.0]))
+    ([9.0], None)
+    """
+
+    def score(logits: jax.Array, labels: jax.Array) -> jax.Array | None:
+        fits = logits.shape[-1] > 1 and (labels.shape == logits.shape or _are_classes(logits, labels))
+        return _likeliest_is_right(logits, labels) if fits else None
+
+    return Task("custom", per_image, score, "accuracy")
+
+
 def softmax_cross_entropy(label_smoothing: float = 0.0) -> PerImage:
     """Cross entropy per image of logits (B, K) and integer labels (B,) or shares (B, K).
 
@@ -112,6 +147,29 @@ def softmax_cross_entropy(label_smoothing: float = 0.0) -> PerImage:
     return _cross_entropy(label_smoothing, None)
 
 
+def class_shares(labels: jax.Array, num_classes: int, dtype: Any = jnp.float32) -> jax.Array:
+    """Labels (B,) as shares (B, K) that are 1 for the label's class. What is no class is NaN, and so is every loss of
+    it, so that no step goes by it.
+
+    >>> class_shares(jnp.array([1, 2]), 2).tolist()
+    [[0.0, 1.0], [nan, nan]]
+    """
+    known = (labels >= 0) & (labels < num_classes)
+    return jnp.where(known[:, None], jax.nn.one_hot(labels, num_classes, dtype=dtype), jnp.nan)
+
+
+def no_classes(labels: Any, num_classes: int) -> list[int]:
+    """Those of the labels (B,) that are none of the classes 0 to K - 1, each once; of labels of another form none.
+
+    >>> no_classes([0, 4, -1, 4], 4), no_classes([[0.0, 7.0]], 2)
+    ([-1, 4], [])
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        return []
+    return np.unique(labels[(labels < 0) | (labels >= num_classes)]).tolist()
+
+
 def balanced_weights(labels: Sequence[int] | np.ndarray, num_classes: int) -> tuple[float, ...]:
     """Class weights inverse to the classes' shares of labels (N,): N / (K * count), scikit-learn's "balanced".
 
@@ -122,8 +180,7 @@ def balanced_weights(labels: Sequence[int] | np.ndarray, num_classes: int) -> tu
     (0.6666666666666666, 2.0)
     """
     labels = np.asarray(labels)
-    wrong = labels[(labels < 0) | (labels >= num_classes)]
-    if wrong.size:
+    if wrong := no_classes(labels, num_classes):
         raise InputError(f"balanced class weights: {wrong[0]} is no class; there are {num_classes}, from 0")
     counts = np.bincount(labels, minlength=num_classes)
     if not counts.all():
@@ -183,7 +240,8 @@ def _squared_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def _likeliest_is_right(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return (logits.argmax(-1) == _shares(logits, labels).argmax(-1)).astype(jnp.float32)
+    likeliest = labels if _are_classes(logits, labels) else _shares(logits, labels).argmax(-1)
+    return (logits.argmax(-1) == likeliest).astype(jnp.float32)
 
 
 def _answers_right(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -194,12 +252,16 @@ def _shares(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """The share of each class (B, K)."""
     if labels.shape == logits.shape:
         return labels.astype(logits.dtype)
-    if labels.shape != logits.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
+    if not _are_classes(logits, labels):
         raise InputError(
             f"labels {_described(labels)} for logits {_described(logits)}: this loss takes one whole number an image, "
             f"(B,), or a share for each class, (B, K); for many classes an image use the loss 'sigmoid'"
         )
-    return jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return class_shares(labels, logits.shape[-1], logits.dtype)
+
+
+def _are_classes(logits: jax.Array, labels: jax.Array) -> bool:
+    return labels.shape == logits.shape[:1] and jnp.issubdtype(labels.dtype, jnp.integer)
 
 
 def _numbers(name: str, logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtl.errors import InputError
+from jaxtl.train.losses import class_shares
 
 
 def mix(
@@ -99,4 +100,4 @@ def _shares(labels: jax.Array, num_classes: int) -> jax.Array:
         raise InputError(
             f"labels to mix are whole numbers (B,) or numbers (B, {num_classes}), not {labels.dtype} {labels.shape}"
         )
-    return jax.nn.one_hot(labels, num_classes)
+    return class_shares(labels, num_classes)

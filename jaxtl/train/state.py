@@ -14,7 +14,7 @@ import optax
 from jaxtl.errors import InputError
 from jaxtl.finetune.batch_norm import Policy, modes_of
 from jaxtl.finetune.labels import FROZEN
-from jaxtl.finetune.optimizer import Optimizer, bound_to, groups_in
+from jaxtl.finetune.optimizer import Optimizer, bound_to, groups_in, holds
 from jaxtl.finetune.phases import carried
 from jaxtl.model import Model
 from jaxtl.trees import Tree, combine, flatten, partition, unflatten
@@ -58,7 +58,8 @@ class TrainState:
             ema: keep moving averages, for a train step with ``ema``.
 
         Raises:
-            InputError: labels and transforms that do not fit together, or nothing left to train.
+            InputError: labels and transforms that do not fit together, nothing left to train, or a transform whose
+                parameters are not those to evaluate (``optax.contrib.schedule_free``).
 
         >>> import jaxtl, optax
         >>> model = jaxtl.load("cifar_resnet20", weights=None)
@@ -136,7 +137,13 @@ class TrainState:
 def _begun(optimizer: Optimizer, params: Tree) -> optax.OptState:
     """The optimizer's state before its first step, by one program: array by array JAX would compile one for each shape,
     and each would take more than a megabyte of memory to the end of the process."""
-    return _copy(jax.jit(optimizer.init)(params))
+    state = _copy(jax.jit(optimizer.init)(params))
+    if holds(state, optax.contrib.ScheduleFreeState):
+        raise InputError(
+            "optax.contrib.schedule_free keeps the parameters to evaluate apart from those it trains, and evaluation "
+            "and to_model would take the wrong ones; use another transform, with moving averages (ema) if you like"
+        )
+    return state
 
 
 def _copy(tree: Any) -> Any:

@@ -21,7 +21,7 @@ from jaxtl.model import Model
 from jaxtl.models.graph import POOLED, Graph, Modes
 from jaxtl.recipe.training import BatchNormPolicy, Precision, Softmax
 from jaxtl.train.gradients import all_finite
-from jaxtl.train.losses import PerImage, Task, make_task
+from jaxtl.train.losses import PerImage, Task, make_task, own_task
 from jaxtl.train.mixing import mix
 from jaxtl.train.state import TrainState
 from jaxtl.train.test_time import averaged, variants
@@ -30,6 +30,8 @@ from jaxtl.trees import Tree, combine, partition
 
 Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
+
+_MIXING = 2**31  # dropouts count the keys that they fold in up from 0, and parts of a batch from 2
 
 
 def make_train_step(
@@ -54,7 +56,7 @@ def make_train_step(
 
     Args:
         model: gives the graph and the mean and std for uint8 images; its arrays are not used.
-        optimizer: from ``jaxtl.multi_transform``.
+        optimizer: from ``jaxtl.multi_transform``. Its update gets the loss as ``value``, for transforms that take it.
         loss: ``loss(logits, labels) -> (B,)``, or a task. Default: softmax cross entropy.
         label_smoothing: for the default loss.
         batch_norm: policy for the statistics, as in a recipe: "follow", "frozen", "adapt", or parts to one of these.
@@ -69,11 +71,15 @@ def make_train_step(
             features, and nothing up to there is computed.
 
     The batch: ``"image"`` (B, H, W, C), uint8 as read or float already normalised; ``"label"`` int (B,), or what the
-    loss takes. ``rates``: group -> rate for optimizers that take them (those of recipes); None: their own schedules.
-    The metrics: ``"loss"`` and ``"accuracy"``, means over the batch, and ``"finite"``, left on the device.
+    loss takes; of a label that is no class the loss is NaN. ``rates``: group -> rate for optimizers that take them
+    (those of recipes); None: their own schedules.
+    The metrics: ``"loss"`` and ``"accuracy"``, means over the batch, and ``"finite"``, left on the device; no accuracy
+    with a loss of one's own whose labels are no classes.
 
     Raises:
-        InputError: labels and transforms that do not fit together.
+        InputError: labels and transforms that do not fit together. By the step: a batch with a mask, images that are
+            neither, a loss that does not give one number an image, rates that an optimizer does not take, or moving
+            averages in the state or in the step alone.
 
     >>> import jaxtl, optax, numpy as np
     >>> model = jaxtl.load("cifar_resnet20", weights=None)
@@ -124,16 +130,18 @@ def train_step_function(
     def gradients_of(state: TrainState, stats: Tree, batch: Batch, rng: jax.Array) -> tuple[Any, Tree]:
         images, labels = prepared(batch["image"], model.preprocess, precision), batch["label"]
         if mixup or cutmix:
-            images, targets = mix(jax.random.fold_in(rng, 1), images, labels, classes, mixup=mixup, cutmix=cutmix)
+            images, targets = mix(jax.random.fold_in(rng, _MIXING), images, labels, classes, mixup=mixup, cutmix=cutmix)
         else:
             targets = labels
         objective = make_objective(model.graph, task, modes, state.frozen, stats, images, targets, rng, after)
         (value, (logits, stats)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
-        return (gradients, value, task.score(logits, labels).mean()), stats
+        score = task.score(logits, labels)
+        return (gradients, value, None if score is None else score.mean()), stats
 
     def train_step(
         state: TrainState, batch: Batch, rates: Mapping[str, jax.Array] | None = None
     ) -> tuple[TrainState, Metrics]:
+        _check_given(batch, rates, bound)
         rng = jax.random.fold_in(state.rng, state.step)
         if accumulate == 1:
             (gradients, value, score), stats = gradients_of(state, state.batch_stats, batch, rng)
@@ -151,14 +159,28 @@ def train_step_function(
             stats, found = _summed(one, state.batch_stats, (jnp.arange(accumulate) + 2, parts, shares))
             gradients, value, score = jax.tree.map(lambda total: total / accumulate, found)
         finite = all_finite((value, gradients))
-        update = partial(bound.update, **({} if rates is None else {"rates": rates}))
+        update = partial(bound.update, value=value, **({} if rates is None else {"rates": rates}))
         params, opt_state = updated(update, gradients, state.opt_state, state.params, finite)
         stats = optax.tree.where(finite, stats, state.batch_stats)
         average = optax.tree.where(finite, _averaged(state, params, stats, ema, modes), state.average)
         new = state.replace(step=state.step + 1, params=params, batch_stats=stats, opt_state=opt_state, average=average)
-        return new, {"loss": value, task.score_name: score, "finite": finite}
+        return new, {"loss": value, **({} if score is None else {task.score_name: score}), "finite": finite}
 
     return train_step
+
+
+def _check_given(batch: Batch, rates: Mapping[str, jax.Array] | None, optimizer: Optimizer) -> None:
+    if "mask" in batch:
+        raise InputError(
+            "the training batch has a mask, and every image of it would be trained on, in BatchNorms too: leave out "
+            "the images that fill it up, or take batches from data.train_batches, which have none"
+        )
+    own = [group for group in optimizer.transforms if group not in optimizer.rates]
+    if rates is not None and own:
+        raise InputError(
+            f"rates are given, and the optimizer of {', '.join(map(repr, own))} has its own and takes none: leave "
+            "rates out; or, for a transform of yours that takes them, name its group in optimizer.rates"
+        )
 
 
 def _check_after(model: Model, groups: Mapping[str, str], modes: Modes, after: str | None, *, mixes: bool) -> None:
@@ -193,7 +215,7 @@ def make_objective(
     def objective(params: Tree) -> tuple[jax.Array, tuple[jax.Array, Tree]]:
         logits, new_stats = graph.apply(combine(params, frozen), stats, images, modes, drawn, after=after)
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        return task.per_image(logits, targets).mean(), (logits, new_stats)
+        return task.losses(logits, targets).mean(), (logits, new_stats)
 
     return objective
 
@@ -220,6 +242,11 @@ def _summed(body: Callable[[Tree, Any], tuple[Tree, Any]], carry: Tree, xs: Any)
 
 def _averaged(state: TrainState, params: Tree, stats: Tree, ema: float | None, modes: Modes) -> Tree:
     """The moving averages after a step. Statistics that stay as they are keep their bits."""
+    if not state.average and ema is not None:
+        raise InputError(
+            "the train step has ema and the state keeps no moving averages; make it with "
+            "jaxtl.TrainState.create(..., ema=True): give both or neither"
+        )
     if not state.average:
         return {}
     if ema is None:
@@ -250,8 +277,9 @@ def make_eval_step(
 
     The batch is that of the train step; with ``"mask"`` bool (B,) only the images marked True count. The metrics:
     ``"loss"`` and ``"accuracy"`` as means, ``"correct"`` (the sum behind the accuracy), ``"count"``, and ``"answers"``:
-    the likeliest class of every image, int32 (B,), or for the losses ``sigmoid`` and ``mse`` the logits (B, K). A state
-    with moving averages is evaluated with them. ``precision`` and ``after`` are those of ``make_train_step``. ``tta``:
+    the likeliest class of every image, int32 (B,), or for the losses ``sigmoid`` and ``mse`` the logits (B, K). With a
+    loss of one's own whose labels are no classes there is no accuracy, and the answers are the logits. A state with
+    moving averages is evaluated with them. ``precision`` and ``after`` are those of ``make_train_step``. ``tta``:
     "flip" or "crops", the variants of each image whose probabilities are averaged; `jaxtl.train.test_time`.
 
     Raises:
@@ -278,27 +306,38 @@ def make_eval_step(
         wide = jnp.promote_types(found[0].dtype, jnp.float32)
         logits = averaged([one.astype(wide) for one in found], task.name)
         labels = batch["label"]
-        mask = batch.get("mask", jnp.ones(labels.shape[:1], bool))
+        mask = batch.get("mask", jnp.ones(logits.shape[:1], bool))
         count = mask.sum()
-        correct = jnp.where(mask, task.score(logits, labels), 0).sum()
-        total = jnp.where(mask, task.per_image(logits, labels), 0).sum()
-        answers = logits if task.name in ("sigmoid", "mse") else logits.argmax(-1)
-        means = {"loss": total / count, task.score_name: correct / count}
-        return {**means, "correct": correct, "count": count, "answers": answers}
+        total = jnp.where(mask, task.losses(logits, labels), 0).sum()
+        score = task.score(logits, labels)
+        answers = logits if score is None or task.name in ("sigmoid", "mse") else logits.argmax(-1)
+        metrics = {"loss": total / count, "count": count, "answers": answers}
+        if score is None:
+            return metrics
+        correct = jnp.where(mask, score, 0).sum()
+        return {**metrics, task.score_name: correct / count, "correct": correct}
 
     return jit(eval_step)
 
 
 def as_task(loss: PerImage | Task | None, label_smoothing: float = 0.0) -> Task:
-    """A task from what ``make_train_step`` takes as its loss; a plain function is scored by accuracy."""
+    """A task from what ``make_train_step`` takes as its loss; a plain function is a loss of one's own."""
     if isinstance(loss, Task):
         return loss
-    task = make_task(Softmax(), label_smoothing=label_smoothing)
-    return task if loss is None else Task("custom", loss, task.score, task.score_name)
+    return make_task(Softmax(), label_smoothing=label_smoothing) if loss is None else own_task(loss)
 
 
 def prepared(images: jax.Array, preprocess: Any, precision: Precision = "f32") -> jax.Array:
-    """uint8 images normalised on the device; float images, or a stage's outputs, as they are; in that precision."""
+    """uint8 images normalised on the device; float images, or a stage's outputs, as they are; in that precision.
+
+    Raises:
+        InputError: images of any other type: layers compute in the type of what they are given, weights included.
+    """
     if images.dtype == jnp.uint8:
         images = normalise(images, preprocess.mean, preprocess.std)
+    elif not jnp.issubdtype(images.dtype, jnp.floating):
+        raise InputError(
+            f"the batch's images are {images.dtype}; give pixels from 0 to 255 as uint8, which are normalised here, or "
+            "floats that are normalised already"
+        )
     return images.astype(jnp.bfloat16) if precision == "bf16" else images

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
 from jaxtl.recipe import Recipe
+from jaxtl.train.losses import no_classes
 
 _LOSSES = {"class": ("softmax", "focal"), "multi-label": ("sigmoid",), "regression": ("mse",)}
 _MEANING = {
@@ -49,5 +50,24 @@ def check_task(recipe: Recipe, data: Data) -> None:
         problems.append("linear_probe needs one class an image; give another strategy, or turn it off")
     if data.task != "class" and recipe.class_weights == "balanced":
         problems.append("class_weights 'balanced' needs one class an image")
+    if problems:
+        raise InputError(f"{data.name}: " + "; ".join(problems))
+
+
+def check_labels(recipe: Recipe, data: Data) -> None:
+    """Raises ``InputError`` where labels are none of the data's classes, for a loss that takes classes.
+
+    Apart from ``check_task``, because it asks for the images that can be read, which may take a look at all of them.
+    """
+    if recipe.loss.name not in _LOSSES["class"]:
+        return
+    count = len(data.classes)
+    found = {split: no_classes(source.labels, count) for split, source in (("train", data.train), ("val", data.val))}
+    problems = [
+        f"{split} has the labels {', '.join(map(str, wrong[:5]))}{', ...' * (len(wrong) > 5)}, and its {count} classes "
+        f"are 0 to {count - 1}: correct these labels, or name all classes"
+        for split, wrong in found.items()
+        if wrong
+    ]
     if problems:
         raise InputError(f"{data.name}: " + "; ".join(problems))

@@ -9,8 +9,9 @@ from small_models import batch, bits, small_model, training
 import jaxtl
 from jaxtl.errors import InputError
 from jaxtl.finetune.batch_norm import modes_of, small_batch_warning
+from jaxtl.finetune.frozen_prefix import frozen_prefix
 from jaxtl.finetune.labels import groups_of
-from jaxtl.models.graph import Graph, Modes
+from jaxtl.models.graph import POOLED, Graph, Modes
 from jaxtl.trees import combine, partition
 
 
@@ -45,6 +46,18 @@ def test_dropout_and_drop_path_are_active_beside_what_is_trained_alone() -> None
     one = jaxtl.training_modes(model, lambda path, _: "a" if path == "layer2.1.conv1.kernel" else "frozen")
     assert one.random == {"layer2.1.drop_path"}
     assert jaxtl.training_modes(small_model(), lambda path, leaf: "all").random == set()
+
+
+def test_dropout_outside_of_all_modules_belongs_to_its_stage() -> None:
+    graph = Graph("test_vit", num_classes=4, drop_rate=0.1, pos_drop_rate=0.1)
+    head, stem = (
+        {path: "all" if graph.stage_of(path) == stage else "frozen" for path in graph.params}
+        for stage in (graph.head, graph.stages[0])
+    )
+    assert modes_of(graph, head).random == {"head_drop"}
+    assert modes_of(graph, stem).random == {"pos_drop"}
+    assert frozen_prefix(graph, head, modes_of(graph, head)) == POOLED
+    assert frozen_prefix(graph, stem, modes_of(graph, stem)) is None
 
 
 ALL = {f"layer{stage}.{block}.bn{norm}" for stage in (1, 2, 3) for block in range(3) for norm in (1, 2)} | {"bn1"}

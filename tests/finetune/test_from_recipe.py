@@ -7,6 +7,7 @@ import optax
 import pytest
 from small_models import small_model
 
+from jaxtl.errors import InputError
 from jaxtl.finetune.from_recipe import make_optimizer
 from jaxtl.pretrained.names import state_dict, torch_name
 from jaxtl.recipe import SGD, AdamW, Recipe
@@ -87,6 +88,39 @@ def test_weight_decay_leaves_norms_and_biases_alone(kind: type) -> None:
     moved = {path for path, update in flatten(updates).items() if np.asarray(update).any()}
     assert moved == {path for path in flatten(model.params) if path.startswith(("layer1", "fc")) and "kernel" in path}
     assert torch_name("fc.kernel") == "fc.weight"
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (
+            {"from layer2": "slow", "head": "fast", "*": "frozen"},
+            r"groups: nothing is left for 'fast', because all of 'head' goes to 'from layer2' in front of it; put "
+            r"'head' first, or leave it out$",
+        ),
+        (
+            {"head": "slow", "layer1": "slow", "layer2": "slow", "from layer1": "fast", "*": "frozen"},
+            r"'fast', because all of 'from layer1' goes to 'head', 'layer1', 'layer2' in front of it; put ",
+        ),
+        (
+            {"conv1.*": "rest", "*.*": "frozen", "layer1": "fast", "head": "fast", "biases": "slow", "*": "frozen"},
+            r"'fast', because all of 'layer1', 'head' goes to '\*\.\*' .*; nothing is left for 'slow', because all ",
+        ),
+    ],
+    ids=["one", "several", "two groups"],
+)
+def test_a_group_for_which_others_leave_nothing_is_refused(groups: dict[str, str], message: str) -> None:
+    """Its optimizer would be dropped, and the parameters train at the rate of the group before it."""
+    used = [group for group in dict.fromkeys(groups.values()) if group != "frozen"]
+    recipe = Recipe.from_keywords(groups=groups, optimizer={group: AdamW(lr=0.1) for group in used})
+    with pytest.raises(InputError, match=message):
+        make_optimizer(recipe, small_model(until="layer2"), steps_per_epoch=STEPS)
+
+
+def test_parts_may_be_taken_where_their_group_has_others() -> None:
+    groups = {"head": "fast", "norms": "slow", "biases": "slow", "from layer1": "frozen", "*": "frozen"}
+    optimizer = make_optimizer(Recipe.from_keywords(groups=groups), small_model(until="layer2"), steps_per_epoch=STEPS)
+    assert set(optimizer.transforms) == {"fast", "slow"}
 
 
 def test_clip_norm_of_a_recipe_clips() -> None:

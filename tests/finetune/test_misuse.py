@@ -65,6 +65,16 @@ def test_everything_trained_on_one_image_a_class(model) -> None:
     assert message not in _said(model, few, groups={"head": "fast", "*": "frozen"})
 
 
+@pytest.mark.parametrize("sampling", ["shuffled", "balanced"])
+@pytest.mark.parametrize("weights", [None, "balanced", (1.0,) * 10], ids=["none", "balanced", "given"])
+def test_rare_classes_are_made_up_for_twice(model, sampling: str, weights) -> None:
+    said = _said(model, jaxtl.open_data("digits", model, sampling=sampling), class_weights=weights)
+    assert said.startswith("class_weights and data.sampling are both balanced") == (
+        (weights, sampling) == ("balanced",) * 2
+    )
+    assert not (said and weights != "balanced")
+
+
 def test_class_weights_must_fit_the_classes(model, data) -> None:
     with pytest.raises(jaxtl.InputError, match="class_weights has 2 numbers and digits has 10 classes"):
         jaxtl.fine_tune(model, data, class_weights=(1.0, 2.0), progress=False)

@@ -51,6 +51,20 @@ def test_everything_frozen() -> None:
         jaxtl.TrainState.create(small_model(), optimizer)
 
 
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_two_sets_of_parameters(clip_norm: float | None) -> None:
+    model = small_model(until="layer1")
+    twice = optax.lookahead(optax.sgd(0.1), sync_period=5, slow_step_size=0.5)
+    optimizer = jaxtl.multi_transform({"all": twice}, training("fc"), clip_norm=clip_norm)
+    for use in (
+        lambda: optimizer.init(model.params),
+        lambda: jaxtl.TrainState.create(model, optimizer),
+        lambda: jaxtl.explain(model, optimizer),
+    ):
+        with pytest.raises(InputError, match=r"optax\.lookahead trains two sets of parameters, and there is one"):
+            use()
+
+
 def test_a_transform_for_frozen_may_not_move_it() -> None:
     with pytest.raises(InputError, match='"frozen" is never updated'):
         jaxtl.multi_transform({"frozen": optax.adamw(1e-9), "all": optax.sgd(1)}, training("fc"))

@@ -106,6 +106,25 @@ def test_fine_tune_has_the_rates_of_fastai() -> None:
     assert body[-1] * ratios.pop() == pytest.approx(1e-3)
 
 
+def test_what_fine_tune_has_no_use_for_is_said_once(caplog) -> None:
+    rates = {"slow": {"lr": 1e-5, "schedule": {"name": "constant"}}, "fast": {"lr": 1e-2}}
+    fields = {"optimizer": rates, "schedule": {"name": "step"}, "epochs": 3}
+    with caplog.at_level("INFO", "jaxtl"):
+        graph = Graph("cifar_resnet20")
+        for name in ("fine-tune", "fine-tune", "full", "gradual"):
+            recipe = expand(Recipe.from_keywords(strategy=name, **fields), graph)
+    assert recipe.optimizer["layer3"].lr == 1e-5
+    assert caplog.messages == [
+        "strategy 'fine-tune' has all its rates from optimizer.fast.lr: optimizer.slow.lr is not used",
+        "strategy 'fine-tune' has its own schedules: schedule is not used",
+        "strategy 'fine-tune' has its own schedules: optimizer.slow.schedule is not used",
+    ]
+    caplog.clear()
+    with caplog.at_level("INFO", "jaxtl"):
+        expand(Recipe.from_keywords(strategy="fine-tune", optimizer={"fast": {"lr": 1e-2}}), graph)
+    assert not caplog.messages
+
+
 def test_given_optimizers_are_kept() -> None:
     optimizer = {"slow": {"name": "sgd", "lr": 0.01}, "fast": {"name": "sgd", "lr": 0.1}}
     recipe = expand(Recipe.from_keywords(strategy="gradual", optimizer=optimizer), GRAPH)

@@ -123,6 +123,20 @@ def test_one_output_takes_one_number_an_image(loss) -> None:
     assert task.score(logits, labels).shape == (2,)
 
 
+@pytest.mark.parametrize("loss", [Softmax(), Focal()], ids=lambda loss: loss.name)
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_a_label_that_is_no_class_has_no_loss_and_is_not_right(loss, weights) -> None:
+    logits, classes, *_ = map(jnp.asarray, _batch())
+    logits = logits.at[:, 0].set(50.0)  # the answer is 0
+    task = make_task(loss, label_smoothing=0.1, class_weights=weights)
+    for stranger in (CLASSES, -1, 200):
+        labels = classes.at[2].set(stranger)
+        losses = np.isnan(task.per_image(logits, labels))
+        assert losses.tolist() == [number == 2 for number in range(IMAGES)]
+        assert float(task.score(logits, labels)[2]) == 0
+    np.testing.assert_array_equal(task.score(logits, classes), (classes == 0).astype(np.float32))
+
+
 def test_the_default_loss_is_softmax() -> None:
     logits, classes, *_ = map(jnp.asarray, _batch())
     task = make_task(Softmax(), label_smoothing=0.1)

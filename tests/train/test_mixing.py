@@ -37,6 +37,11 @@ def test_without_alphas_nothing_is_mixed() -> None:
     np.testing.assert_array_equal(labels, np.eye(6))
 
 
+def test_the_share_of_a_label_that_is_no_class_is_not_a_number() -> None:
+    _, labels = mix(jax.random.key(0), _images(), jnp.array([0, 1, 2, 3, CLASSES, -1]), CLASSES, mixup=0.4)
+    assert np.isnan(labels).all(1).tolist() == [True, True, False, False, True, True]  # with those they are mixed with
+
+
 def test_mixup_blends_images_and_labels_alike() -> None:
     images, labels, own = _draws(mixup=0.4)
     order = np.arange(6, dtype=np.float32)

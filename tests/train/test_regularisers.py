@@ -194,6 +194,9 @@ def test_states_and_steps_agree_about_averages() -> None:
     state = jaxtl.TrainState.create(model, optimizer, ema=True)
     with pytest.raises(jaxtl.InputError, match="give both or neither"):
         jaxtl.make_train_step(model, optimizer)(state, batch())
+    without = jaxtl.TrainState.create(model, optimizer)
+    with pytest.raises(jaxtl.InputError, match=r"keeps no moving averages; make it with .*ema=True.*both or neither"):
+        jaxtl.make_train_step(model, optimizer, ema=0.9)(without, batch())
 
 
 def test_averages_of_statistics_that_stay_keep_their_bits() -> None:

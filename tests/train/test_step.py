@@ -8,12 +8,14 @@ import numpy as np
 import optax
 import pytest
 from compilations import compilations
+from flax import nnx
 from small_models import batch, bits, leaf_bits, small_model, training
 
 import jaxtl
 from jaxtl.models import convolution
 from jaxtl.train.checkpoint import Checkpoints
 from jaxtl.train.losses import softmax_cross_entropy
+from jaxtl.train.step import as_task, train_step_function
 from jaxtl.trees import flatten
 
 
@@ -222,6 +224,134 @@ def test_uint8_images_are_normalised_on_the_device_and_floats_are_taken_as_they_
     assert int(masked["count"]) == 2
     assert float(masked["loss"]) == pytest.approx(float(alone["loss"]), rel=1e-5)
     assert int(masked["correct"]) == int(alone["correct"])
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.bool_])
+def test_images_of_other_types_are_refused(dtype) -> None:
+    """Nothing would normalise them, and layers would take the weights to their type."""
+    model = small_model(until="layer1")
+    optimizer = jaxtl.multi_transform({"all": optax.sgd(0.1)}, training("fc"))
+    images = {"image": np.ones((3, 16, 16, 3), dtype), "label": np.array([0, 1, 2])}
+    message = r"the batch's images are (int32|bool); give pixels from 0 to 255 as uint8"
+    with pytest.raises(jaxtl.InputError, match=message):
+        jaxtl.make_train_step(model, optimizer)(jaxtl.TrainState.create(model, optimizer), images)
+    with pytest.raises(jaxtl.InputError, match=message):
+        jaxtl.make_eval_step(model)(model, images)
+
+
+@pytest.mark.parametrize("stranger", [4, -1])
+def test_a_label_that_is_no_class_moves_nothing(half_frozen, stranger: int) -> None:
+    model, optimizer, _, _, train_step = half_frozen
+    images = batch()
+    images["label"][1] = stranger
+    state = jaxtl.TrainState.create(model, optimizer)
+    kept = bits(state.params), bits(state.batch_stats)
+    state, metrics = train_step(state, images)
+    assert not metrics["finite"]
+    assert (bits(state.params), bits(state.batch_stats)) == kept
+
+
+def _squared(logits, labels):
+    return (logits[:, 0] - labels) ** 2
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_loss_of_ones_own_may_take_labels_that_have_no_accuracy(accumulate: int) -> None:
+    model = small_model(until="layer1")
+    optimizer = jaxtl.multi_transform({"all": optax.sgd(0.1)}, training("fc"))
+    numbers = batch() | {"label": np.array([0.5, -1.0, 2.0, 0.0], np.float32)}
+    step = jaxtl.make_train_step(model, optimizer, loss=_squared, accumulate=accumulate)
+    _, metrics = step(jaxtl.TrainState.create(model, optimizer), numbers)
+    found = jaxtl.make_eval_step(model, loss=_squared)(model, numbers)
+    logits = model(numbers["image"])
+    assert sorted(metrics) == ["finite", "loss"]
+    assert sorted(found) == ["answers", "count", "loss"]
+    expected = float(_squared(logits, numbers["label"]).mean())
+    assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-4)
+    assert float(found["loss"]) == pytest.approx(expected, rel=1e-4)
+    np.testing.assert_allclose(found["answers"], logits, rtol=1e-4, atol=1e-5)
+
+
+def test_a_loss_of_ones_own_for_classes_has_an_accuracy() -> None:
+    model, images = small_model(until="layer1"), batch()
+    own = jaxtl.make_eval_step(model, loss=lambda x, y: softmax_cross_entropy()(x, y))(model, images)
+    expected = jaxtl.make_eval_step(model)(model, images)
+    assert leaf_bits(own) == leaf_bits(expected)
+
+
+@pytest.mark.parametrize(
+    ("loss", "shape"),
+    [
+        (lambda logits, labels: (logits - jax.nn.one_hot(labels, 4)) ** 2, r"\(4, 4\)"),
+        (lambda logits, labels: softmax_cross_entropy()(logits, labels).mean(), r"\(\)"),
+    ],
+    ids=["each output", "the mean"],
+)
+def test_a_loss_that_gives_no_number_an_image_is_refused(loss, shape: str) -> None:
+    """With as many images as classes nothing else would tell."""
+    model = small_model(until="layer1")
+    optimizer = jaxtl.multi_transform({"all": optax.sgd(0.1)}, training("fc"))
+    with pytest.raises(jaxtl.InputError, match=f"the loss gives float32 {shape} .* one number an image, ") as error:
+        jaxtl.make_train_step(model, optimizer, loss=loss)(jaxtl.TrainState.create(model, optimizer), batch())
+    with pytest.raises(jaxtl.InputError) as again:
+        jaxtl.make_eval_step(model, loss=loss)(model, batch())
+    assert str(again.value) == str(error.value)
+
+
+def test_a_batch_that_is_filled_up_is_not_trained_on(half_frozen) -> None:
+    model, optimizer, _, _, train_step = half_frozen
+    filled = batch() | {"mask": np.array([True, True, True, False])}
+    with pytest.raises(jaxtl.InputError, match=r"the training batch has a mask, .*data\.train_batches"):
+        train_step(jaxtl.TrainState.create(model, optimizer), filled)
+
+
+def test_rates_that_the_optimizer_would_not_use_are_refused(half_frozen) -> None:
+    model, optimizer, _, _, train_step = half_frozen
+    with pytest.raises(jaxtl.InputError, match="rates are given, and the optimizer of 'all' has its own"):
+        train_step(jaxtl.TrainState.create(model, optimizer), batch(), {"all": 0.5})
+
+
+def test_transforms_that_go_by_the_loss_get_it() -> None:
+    model = small_model(until="layer1")
+    plateau = optax.contrib.reduce_on_plateau(accumulation_size=4)
+    optimizer = jaxtl.multi_transform({"all": optax.chain(optax.sgd(1e-3), plateau)}, training("fc"))
+    state, _, losses = _trained(model, optimizer, steps=3)
+    (seen,) = (
+        node
+        for node in jax.tree.leaves(state.opt_state, is_leaf=lambda node: hasattr(node, "plateau_count"))
+        if hasattr(node, "plateau_count")
+    )
+    assert float(seen.avg_value) == pytest.approx(np.mean(losses), rel=1e-5)
+    assert jaxtl.explain(model, optimizer).rows[-1].rate == pytest.approx(1e-3)
+
+
+def test_mixing_draws_by_a_key_of_its_own(monkeypatch) -> None:
+    model = small_model(until="layer1", drop_path_rate=0.5)
+    optimizer = jaxtl.multi_transform({"all": optax.sgd(0.1)}, training("layer1", "fc"))
+    state, keys = jaxtl.TrainState.create(model, optimizer), []
+
+    def mix(key, images, labels, classes, **alphas):
+        keys.append(key)
+        return images, jax.nn.one_hot(labels, classes)
+
+    monkeypatch.setattr("jaxtl.train.step.mix", mix)
+    step = train_step_function(
+        model,
+        optimizer,
+        task=as_task(None),
+        batch_norm="frozen",
+        accumulate=1,
+        mixup=0.2,
+        cutmix=0.0,
+        ema=None,
+        precision="f32",
+        after=None,
+    )
+    step(state, jax.tree.map(jnp.asarray, batch()))
+    of_dropouts = nnx.Rngs(jax.random.fold_in(state.rng, 0))
+    drawn = {np.asarray(jax.random.key_data(of_dropouts.dropout())).tobytes() for _ in range(100)}
+    assert len(drawn) == 100
+    assert np.asarray(jax.random.key_data(keys[0])).tobytes() not in drawn
 
 
 def test_a_step_can_be_exported_for_every_platform() -> None:

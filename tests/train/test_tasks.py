@@ -74,6 +74,15 @@ def test_numbers(tmp_path) -> None:
     assert jaxtl.load(tmp_path / "run" / "best").classes == ("digit",)
 
 
+@pytest.mark.parametrize(("split", "label"), [("train", 5), ("val", -1)])
+def test_labels_that_are_no_classes_are_refused_before_the_first_step(split: str, label: int) -> None:
+    model = _model(5)
+    data = _data(model, tuple("abcde"), lambda y: (y % 5).astype(np.int32))
+    getattr(data, split).labels[3] = label
+    with pytest.raises(jaxtl.InputError, match=f"digits: {split} has the labels {label}, and its 5 classes are 0 to 4"):
+        jaxtl.fine_tune(model, data, epochs=1, progress=False)
+
+
 def test_answers_that_do_not_fit_the_loss_are_refused() -> None:
     model = _model(2)
     data = _data(model, ("even", "odd"), lambda y: (y % 2).astype(np.int32))

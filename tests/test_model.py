@@ -1,0 +1,29 @@
+"""What a model takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_models import batch, small_model
+
+import jaxtl
+from jaxtl.errors import InputError
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64, np.bool_])
+def test_images_that_are_no_floats_are_refused_however_the_model_is_called(dtype) -> None:
+    """Layers take the weights to the type of the images: in whole numbers most weights are 0."""
+    model = small_model(until="layer1")
+    images = np.ones((2, 16, 16, 3), dtype)
+    for use in (model, model.features, model.intermediates, lambda x: model.apply(model.params, model.batch_stats, x)):
+        with pytest.raises(InputError, match=r"takes normalised float images; got (uint8|int32|bool): .*normalise"):
+            use(images)
+
+
+def test_float_images_of_any_width_are_taken() -> None:
+    model, images = small_model(until="layer1"), batch()["image"]
+    expected = model(images)
+    np.testing.assert_allclose(model(images.astype(np.float64)), expected, rtol=1e-6)
+    np.testing.assert_allclose(model(images.astype(np.float16)), expected, atol=0.1)
+    normal = jaxtl.normalise(np.full((1, 16, 16, 3), 200, np.int32), (0.5,) * 3, (0.25,) * 3)
+    assert model(normal).dtype == np.float32
