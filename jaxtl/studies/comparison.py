@@ -9,6 +9,7 @@ from typing import Any, get_args
 from jaxtl.errors import InputError, nearest
 from jaxtl.notices import say
 from jaxtl.recipe import Recipe
+from jaxtl.recipe.changes import as_given
 from jaxtl.recipe.coherence import STRATEGY_FIELDS
 from jaxtl.recipe.recipe import checked
 from jaxtl.recipe.training import StrategyName
@@ -79,9 +80,10 @@ def with_strategy(recipe: Recipe, name: str) -> Recipe:
 
 def fields_without_strategy(recipe: Recipe) -> dict[str, Any]:
     """The fields that a recipe sets, without those that a strategy decides; epochs are always among them."""
-    whole = recipe.model_dump()
-    kept = recipe.model_fields_set - {"strategy", *STRATEGY_FIELDS}
-    fields = {**{name: whole[name] for name in whole if name in kept}, "epochs": recipe.epochs}
+    decided = {"strategy", *STRATEGY_FIELDS}
+    fields = {name: value for name, value in as_given(recipe).items() if name not in decided} | {
+        "epochs": recipe.epochs
+    }
     if "optimizer" in fields:
         fields["optimizer"] = {
             group: entry for group, entry in fields["optimizer"].items() if group not in further_groups(recipe)

@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxtl.errors import InputError
 from jaxtl.recipe import Recipe
+from jaxtl.recipe.reading import read_value
 from jaxtl.studies.comparison import seeded, written
 from jaxtl.studies.runs import Row, run_all
 
@@ -90,16 +91,11 @@ def parse_sweep(text: str) -> tuple[str, list[Any]]:
     >>> parse_sweep("batch_norm=follow,frozen")
     ('batch_norm', ['follow', 'frozen'])
     """
-    import yaml
-
     field, equals, values = text.partition("=")
     parts = _parts(values)
     if not equals or not field.strip() or not all(parts):
         raise InputError(f"{text!r} is no sweep; write field=value,value, for example optimizer.fast.lr=1e-2,1e-3")
-    try:
-        found = [_number(yaml.safe_load(part)) for part in parts]
-    except yaml.YAMLError:
-        found = [[]]
+    found = [_number(read_value(part, text)) for part in parts]
     if any(isinstance(value, list | dict) for value in found):
         raise InputError(f"a value of {text!r} is no single value; write numbers or words between commas")
     return field.strip(), found

@@ -36,6 +36,12 @@ def test_one_run_for_each_combination(tmp_path, capsys) -> None:
     assert "optimizer.fast.lr=0.01,label_smoothing=0.1" in capsys.readouterr().out
 
 
+def test_the_kinds_of_an_optimizer_are_values_too(tmp_path) -> None:
+    rows = sweep(RECIPE, {"optimizer.fast.name": ["adamw", "sgd"]}, output=tmp_path, progress=False)
+    stored = [json.loads((tmp_path / row["name"] / "seed-0" / "run.json").read_text())["recipe"] for row in rows]
+    assert [recipe["optimizer"]["fast"]["name"] for recipe in stored] == ["adamw", "sgd"]
+
+
 def test_wrong_values_are_found_before_the_first_run(tmp_path) -> None:
     with pytest.raises(InputError, match=r"optimizer.fast.lr"):
         sweep(RECIPE, {"optimizer.fast.lr": [0.1, -1]}, output=tmp_path)
@@ -54,6 +60,7 @@ def test_wrong_values_are_found_before_the_first_run(tmp_path) -> None:
         ("recalibrate=true,false", "recalibrate", [True, False]),
         ('model.weights="a,b",c', "model.weights", ["a,b", "c"]),
         ("groups.layer1.*=slow,frozen", "groups.layer1.*", ["slow", "frozen"]),
+        ("model.weights=2024-13-45,2024-11-27", "model.weights", ["2024-13-45", "2024-11-27"]),
     ],
 )
 def test_words_of_the_command_line(text, field, values) -> None:
@@ -70,8 +77,10 @@ def test_words_that_are_no_sweep(text) -> None:
     "text", ["epochs", "epochs=", "=1,2", "epochs=1,,2", "epochs=[1],[2]", "epochs={a,b", "a=1,'b"]
 )
 def test_what_cannot_be_read(text) -> None:
-    with pytest.raises(InputError, match=r"no sweep|no single value"):
+    with pytest.raises(InputError, match=r"no sweep|no single value|is no YAML"):
         parse_sweep(text)
+    with pytest.raises(InputError, match="starts a comment"):
+        parse_sweep("data.source=folder:a #1,folder:a #2")
 
 
 def test_grids_that_make_no_sense() -> None:
