@@ -27,11 +27,10 @@ from jaxtl.recipe import Recipe
 from jaxtl.train.cached_phases import CachedPhase
 from jaxtl.train.checkpoint import Checkpoints, Records
 from jaxtl.train.evaluate import check_fits
+from jaxtl.train.fitted import fitted
 from jaxtl.train.loop import Loop
 from jaxtl.train.precision import settled
-from jaxtl.train.probe import linear_probe
 from jaxtl.train.progress import Progress
-from jaxtl.train.recalibrate import recalibrate
 from jaxtl.train.task import check_task, task_of
 from jaxtl.train.written import checkpoint_folder, write_history, write_recipe, write_results
 from jaxtl.trees import unflatten
@@ -123,7 +122,7 @@ def fine_tune(
             if resume:
                 say(f"{output} holds no checkpoint: the run starts at the beginning")
             begun = time.perf_counter() if recipe.linear_probe or recipe.recalibrate else None
-            loop.start(_fitted(model, data, recipe), begun)
+            loop.start(fitted(model, data, recipe), begun)
             if checkpoints is not None and loop.history:
                 checkpoints.save(0, loop.state, loop.history)
         if output is not None:
@@ -161,16 +160,6 @@ def _without_weights(model: Model, seed: int) -> Model:
         batch_stats=unflatten({path: fresh[path] for path in graph.batch_stats}),
         pretrained=False,
     )
-
-
-def _fitted(model: Model, data: Data, recipe: Recipe) -> Model:
-    """Where training starts: with the statistics and the head that the recipe has fitted first."""
-    if recipe.recalibrate:
-        model = recalibrate(model, data, batch_size=recipe.eval_batch_size)
-    if recipe.linear_probe:
-        model, probe = linear_probe(model, data, batch_size=recipe.eval_batch_size, seed=recipe.seed)
-        say(f"the head is fitted to the features (logistic regression, strength {probe.strength:g})")
-    return model
 
 
 def _identity(model: Model, data: Data, recipe: Recipe, cached: tuple[CachedPhase | None, ...]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from jaxtl.pretrained.load import load
 from jaxtl.recipe import Augment as AugmentRanges
 from jaxtl.recipe import DataSection, Recipe
 from jaxtl.train.fine_tune import Result, fine_tune
+from jaxtl.train.fitted import check_fittable
 from jaxtl.train.task import check_task
 
 _CHOICE = (
@@ -87,6 +88,7 @@ def prepare(recipe: Recipe) -> Prepared:
     say(data.describe())
     expanded = expand(recipe, model.graph)
     check_task(expanded, data)
+    check_fittable(model, expanded)
     steps = data.steps_per_epoch(recipe.batch_size)
     phases = range(len(expanded.all_phases))
     return Prepared(model, data, expanded, tuple(make_optimizer(expanded, model, steps, phase) for phase in phases))
