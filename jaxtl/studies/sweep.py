@@ -9,8 +9,10 @@ from typing import Any
 from jaxtl.errors import InputError
 from jaxtl.recipe import Recipe
 from jaxtl.recipe.reading import read_value
-from jaxtl.studies.comparison import seeded, written
+from jaxtl.studies.comparison import check_results, seeded, written
 from jaxtl.studies.runs import Row, run_all
+
+_COUNT_WITHOUT_TRAINING = ("model", "data", "strategy", "linear_probe", "recalibrate", "precision")
 
 
 def sweep(
@@ -37,15 +39,30 @@ def sweep(
         Rows as ``compare`` gives them, each also with its ``settings`` by dotted name.
 
     Raises:
-        InputError: fields or values that the recipe does not take, a field without a value, or with one twice.
+        InputError: fields or values that the recipe does not take, a field without a value, with one twice, or
+            without an effect; and as ``compare``.
     """
     combinations = grid(fields)
     recipes = {
         name: seeded(recipe.replace(**settings), name, seeds, Path(output)) for name, settings in combinations.items()
     }
+    _check_effect(fields, recipes)
+    check_results(Path(output), recipes)
     title = f"Accuracy on validation images: {seeds} seed{'s' * (seeds != 1)}"
     found = run_all(recipes, progress=progress, title=title, label=", ".join(fields))
     return written(Path(output), found, {"seeds": seeds}, combinations)
+
+
+def _check_effect(fields: Mapping[str, Any], recipes: Mapping[str, Sequence[Recipe]]) -> None:
+    """Raises ``InputError`` for fields of the training where no recipe trains."""
+    idle = [field for field in fields if field.partition(".")[0] not in _COUNT_WITHOUT_TRAINING]
+    if idle and not any(
+        recipe.epochs and recipe.strategy != "linear-probe" for its in recipes.values() for recipe in its
+    ):
+        raise InputError(
+            f"{', '.join(idle)} would change nothing: the recipe fits the head and trains for 0 epochs; give it "
+            "another strategy, such as strategy=full"
+        )
 
 
 def grid(fields: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:

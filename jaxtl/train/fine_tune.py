@@ -170,14 +170,21 @@ def _identity(model: Model, data: Data, recipe: Recipe, cached: tuple[CachedPhas
         "groups": list(recipe.groups.items()),  # their order counts
         "model": model.name,
         "architecture": [model.graph.architecture, {k: v for k, v in model.graph.options.items() if v is not None}],
-        "weights": _fingerprint(model),
+        "weights": weights_fingerprint(model),
         "data": data.fingerprint,
         "features": [phase and [phase.after, phase.views, phase.whole] for phase in cached],
     }
     return json.loads(json.dumps(identity, default=repr))
 
 
-def _fingerprint(model: Model) -> str:
+def weights_fingerprint(model: Model) -> str:
+    """16 hex digits that change with any bit of a model's parameters and statistics.
+
+    >>> import jaxtl
+    >>> one, other = (jaxtl.load("cifar_resnet20", weights=None, seed=seed) for seed in (0, 1))
+    >>> len(weights_fingerprint(one)), weights_fingerprint(one) == weights_fingerprint(other)
+    (16, False)
+    """
     import hashlib
 
     digest = hashlib.sha256()
