@@ -142,7 +142,7 @@ def check_results(output: Path, names: Collection[str]) -> None:
     >>> write_json(output / RESULTS, {"rows": [{"name": "full"}, {"name": "lp-ft"}]})
     >>> check_results(output, ["full"])  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    jaxtl.errors.InputError: ... holds the results of lp-ft, which this study would replace; choose another output ...
+    jaxtl.errors.InputError: ... holds the results of 'lp-ft', which this study would replace; choose another output ...
     """
     path = output / RESULTS
     if not path.is_file():
@@ -154,8 +154,8 @@ def check_results(output: Path, names: Collection[str]) -> None:
     if lost:
         more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
         raise InputError(
-            f"{path} holds the results of {', '.join(lost[:_SHOWN])}{more}, which this study would replace; choose "
-            "another output (--output), or study these as well"
+            f"{path} holds the results of {', '.join(map(repr, lost[:_SHOWN]))}{more}, which this study "
+            "would replace; choose another output (--output), or study these as well"
         )
 
 

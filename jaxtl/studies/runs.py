@@ -246,7 +246,7 @@ def _table(rows: Sequence[Row], title: str, label: str) -> Any:
     from rich.table import Table
 
     table = Table(title=title, box=box.SIMPLE_HEAD)
-    table.add_column(label)
+    table.add_column(label, overflow="fold")
     columns: dict[str, Callable[[Row], str]] = {
         "mean": lambda row: _part(row["mean"]),
         "lowest": lambda row: _part(row["lowest"]),

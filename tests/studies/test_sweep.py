@@ -57,6 +57,7 @@ def test_a_value_that_diverges_is_told_and_the_others_are_tried(tmp_path, capsys
     printed = capsys.readouterr().out
     assert "optimizer.fast.lr=1e+38, seed 0: diverged: the loss or a gradient is not finite in epoch 1" in printed
     assert "1 of 1" in printed
+    assert "…" not in printed
     monkeypatch.setattr(training, "fine_tune", None)  # nothing is trained again
     assert sweep(RECIPE, fields, output=tmp_path, progress=False) == [bad, good]
 
@@ -99,7 +100,7 @@ def test_results_of_another_study_are_not_replaced(tmp_path, monkeypatch) -> Non
     sweep(RECIPE, {"epochs": [1, 2]}, output=tmp_path, progress=False)
     results = (tmp_path / "results.json").read_text()
     with pytest.raises(
-        InputError, match=r"results.json holds the results of epochs=1, epochs=2, which this study would"
+        InputError, match=r"results.json holds the results of 'epochs=1', 'epochs=2', which this study would"
     ):
         sweep(RECIPE, {"batch_size": [10, 20]}, output=tmp_path, progress=False)
     assert (tmp_path / "results.json").read_text() == results
