@@ -56,7 +56,11 @@ def colours(count: int) -> list[str]:
 
 
 def line_style(number: int) -> str:
-    """Of the curve with a number, from 0: solid for the first of each colour, then dashed, dotted and both."""
+    """Of the curve with a number, from 0: solid for the first of each colour, then dashed, dotted and both.
+
+    >>> line_style(0), line_style(len(COLOURS))
+    ('-', '--')
+    """
     return ("-", "--", ":", "-.")[number // len(COLOURS) % 4]
 
 

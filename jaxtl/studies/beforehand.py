@@ -32,6 +32,10 @@ def check_all(recipes: Mapping[str, Sequence[Recipe]], done: Mapping[str, Sequen
     Args:
         recipes: the runs of each name, one for each seed.
         done: what each of them started from, None for those that are still to be done.
+
+    >>> check_all({"mine": [Recipe.from_keywords(loss="mse")]}, {"mine": [None]})
+    Traceback (most recent call last):
+    jaxtl.errors.InputError: studies compare accuracies, and the loss 'mse' has none
     """
     starts: dict[str, Start] = {}
     problems: dict[str, list[str]] = {}

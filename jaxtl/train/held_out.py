@@ -58,11 +58,11 @@ def open_held_out(
     if seed is not None:
         how["seed"] = seed
     data = open_data(source, model, **how)
-    then = training.get("data", {}).get("split")
+    then = (training.get("data") or {}).get("split")
     if split_file is not None:
         told = ""
     elif then is None:
-        told = "; how the model was trained on them is not recorded"
+        told = "; no training on them is recorded"
     else:
         told = (
             ", as in training" if then == data.split else f"; the model may have seen them: it was trained with {then}"
@@ -76,12 +76,12 @@ def _training(folder: str | Path, source: str) -> Mapping[str, Any]:
     if not (Path(folder) / "config.json").is_file():
         return {}
     training = (read_config(folder).get("jaxtl") or {}).get("training") or {}
-    return training if _place(training.get("data", {}).get("source", "")) == _place(source) else {}
+    return training if _place((training.get("data") or {}).get("source", "")) == _place(source) else {}
 
 
 def _opened(training: Mapping[str, Any]) -> dict[str, Any]:
     """How its images were opened, as keywords of ``open_data``."""
-    recipe = training.get("recipe", {})
+    recipe = training.get("recipe") or {}
     try:
         images = DataSection.model_validate(recipe.get("data"))
     except ValidationError:  # none, or that of another version

@@ -58,7 +58,7 @@ def test_another_split_where_it_is_asked_for(model, saved, said, tmp_path) -> No
 def test_what_is_not_recorded_is_told(model, saved, said, tmp_path) -> None:
     for folder in ("cifar_resnet20", jaxtl.save(model, tmp_path / "plain")):
         assert open_held_out(model, folder, "digits").split == "20% held out, seed 0"
-        assert said().endswith("20% held out, seed 0; how the model was trained on them is not recorded")
+        assert said().endswith("20% held out, seed 0; no training on them is recorded")
     by_hand = {"recipe": Recipe(seed=1).model_dump(mode="json"), "data": {"source": "digits", "split": "my own"}}
     open_held_out(model, jaxtl.save(model, tmp_path / "by_hand", training=by_hand), "digits")
     assert said().endswith("20% held out, seed 0; the model may have seen them: it was trained with my own")
