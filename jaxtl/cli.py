@@ -20,7 +20,7 @@ from jaxtl.cli_cache import cache
 from jaxtl.cli_check import check
 from jaxtl.cli_data import show_batch
 from jaxtl.cli_studies import COMMANDS, Config, Overrides
-from jaxtl.errors import InputError, nearest
+from jaxtl.errors import InputError, nearest, printable
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 _CONTINUED = {"train": "; if the run has an output, --resume continues it"} | dict.fromkeys(
@@ -165,16 +165,23 @@ def eval_(
     size: Annotated[int | None, typer.Option(min=1, help="Input size in pixels, in place of the weights' own.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 64,
     val_fraction: Annotated[
-        float, typer.Option(help="Part held out, where the data has no split; as in training.")
-    ] = 0.2,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of that split; as in training.")] = 0,
+        float | None, typer.Option(help="Part held out; default: as the model was trained, else 0.2.")
+    ] = None,
+    split_file: Annotated[
+        Path | None, typer.Option(help="The split.json of a run; default: as the model was trained.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the split; default: as in training, else 0.")] = None,
     tta: TestTime = None,
 ) -> None:
-    """Measure a model's accuracy on validation images."""
-    network = jaxtl.load(model, weights=weights or "default")
-    if size is not None:
-        network = network.replace(preprocess=network.preprocess.replace(size=(size, size)))
-    images = jaxtl.open_data(data, network.preprocess, val_fraction=val_fraction, seed=seed)
+    """Measure a model's accuracy on validation images.
+
+    Of the images that it was trained on these are the ones that were held out then.
+    """
+    from jaxtl.train.held_out import open_held_out
+
+    sized: dict[str, Any] = {} if size is None else {"img_size": size}
+    network = jaxtl.load(model, weights=weights or "default", **sized)
+    images = open_held_out(network, weights or model, data, val_fraction=val_fraction, split_file=split_file, seed=seed)
     measured = jaxtl.evaluate(network, images, batch_size=batch_size, split="val", tta=tta)
     typer.echo(_measured(measured))
 
@@ -197,12 +204,12 @@ def predict(
     if json:
         from json import dumps
 
-        typer.echo(dumps(found, indent=2, ensure_ascii=False))
+        typer.echo(printable(dumps(found, indent=2, ensure_ascii=False)))
         return
     for image in found:
         numbers = [f"{name} {value:g}" for name, value in image.get("values", {}).items()]
         named = [f"{label} {_percent(p)}" for label, p in image.get("top", ())]
-        typer.echo(f"{image['path']}: {', '.join(numbers or named)}")
+        typer.echo(printable(f"{image['path']}: {', '.join(numbers or named)}"))
 
 
 @app.command()

@@ -33,9 +33,7 @@ def lr_find(
     from jaxtl.train.run import prepare
 
     ready = prepare(recipe)
-    found = find_rates(
-        ready.model, ready.data, ready.recipe, lowest=lowest, highest=highest, steps=steps, phase=phase - 1
-    )
+    found = find_rates(ready.model, ready.data, recipe, lowest=lowest, highest=highest, steps=steps, phase=phase - 1)
     fastest = max(found.rates.values())
     marks = {rule: fastest * factor for rule, factor in found.suggestions.items()}
     plot_range_test((fastest * found.factors).tolist(), found.losses.tolist(), marks, plot)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -177,26 +178,48 @@ def test_train_passes_the_recipe_on(words, part, config, capsys):
 def test_eval_tells_accuracy_and_count(part, capsys):
     given = {}
 
-    def load(name, weights):
-        given.update(name=name, weights=weights)
-        return SimpleNamespace(preprocess=PREPROCESS, replace=lambda preprocess: SimpleNamespace(preprocess=preprocess))
+    def open_held_out(*place, **options):
+        given.update(place=place, options=options)
+        return "images"
 
     def evaluate(model, data, batch_size, split, tta):
-        assert model.preprocess == data.preprocess
-        given.update(size=data.preprocess.size, batch_size=batch_size, split=split)
+        assert (model, data) == ("network", "images")
+        given.update(batch_size=batch_size, split=split)
         return {"loss": 0.3141, "accuracy": 672 / 736, "macro_f1": 0.9, "correct": 672, "count": 736}
 
-    part("jaxtl.load", load)
+    part("jaxtl.load", lambda name, **options: given.update(name=name, load=options) or "network")
+    part("jaxtl.train.held_out.open_held_out", open_held_out)
     part("jaxtl.evaluate", evaluate)
     assert main(["eval", "cifar_resnet20", "digits", "--weights", "a.th", "--size", "48", "--batch-size", "8"]) == 0
     assert given == {
         "name": "cifar_resnet20",
-        "weights": "a.th",
-        "size": (48, 48),
+        "load": {"weights": "a.th", "img_size": 48},
+        "place": ("network", "a.th", "digits"),
+        "options": {"val_fraction": None, "split_file": None, "seed": None},
         "batch_size": 8,
         "split": "val",
     }
     assert capsys.readouterr().out == "accuracy 91.30 % (672 of 736), loss 0.3141; macro f1 0.9000\n"
+    options = ["--val-fraction", "0.3", "--split-file", "split.json", "--seed", "7"]
+    assert main(["eval", "runs/a/model", "digits", *options]) == 0
+    assert given["load"] == {"weights": "default"}
+    assert given["place"] == ("network", "runs/a/model", "digits")
+    assert given["options"] == {"val_fraction": 0.3, "split_file": Path("split.json"), "seed": 7}
+
+
+def test_predict_prints_names_that_are_no_utf8(part, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "caf\udce9.jpg"
+    try:
+        (tmp_path / name).touch()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    part("jaxtl.load", lambda name, weights: None)
+    part("jaxtl.predict", lambda *_, **__: [{"path": name, "top": [("tea", 1.0)]}])
+    assert main(["predict", "m", name]) == 0
+    assert capsys.readouterr().out == "caf\\udce9.jpg: tea 100.00 %\n"
+    assert main(["predict", "m", name, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["path"] == name
 
 
 def test_predict(part, capsys, tmp_path, monkeypatch):

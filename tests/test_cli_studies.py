@@ -37,6 +37,13 @@ def test_lr_find_draws_and_suggests_overrides(config, tmp_path, capsys) -> None:
     )
 
 
+def test_lr_find_suggests_what_a_strategy_takes(config, capsys) -> None:
+    changes = ["strategy=gradual", "epochs=3"]
+    assert main(["lr-find", config, *changes, "--phase", "2", "--steps", "20", "--lowest", "1e-4"]) == 0
+    words = next(line for line in capsys.readouterr().out.splitlines() if "optimizer." in line).split()[1:]
+    assert set(load_recipe(config, [*changes, *words]).optimizer) == {"slow", "fast"}
+
+
 def test_compare_trains_each_strategy_and_twice_does_nothing_twice(config, tmp_path, capsys) -> None:
     command = ["compare", config, "--strategies", "features, gradual", "--seeds", "1", "--output", "out"]
     assert main(command) == 0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from jaxtl.errors import InputError
-from jaxtl.recipe import SGD, AdamW, Augment, Constant, Cosine, OneCycle, Recipe, load_recipe
+from jaxtl.recipe import SGD, AdamW, Augment, Constant, Cosine, Focal, OneCycle, Recipe, load_recipe
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -151,7 +151,10 @@ def test_unknown_fields_name_the_nearest_and_all_are_listed(write):
         ("groups: {1: fast}", "groups"),
         ("optimizer: {1: {lr: 1}}", "optimizer"),
         ("optimizer: 3", "optimizer must be a mapping of fields, not 3"),
-        ("schedule: cosine", "schedule must be a mapping of fields, not 'cosine'"),
+        ("schedule: 3", "schedule must be a mapping of fields, not 3"),
+        ("schedule: cosin", "schedule.name must be 'cosine' or 'linear' or"),
+        ("optimizer: {fast: sgd}", "optimizer.fast lacks 'lr'"),
+        ("seed: 0b_", "recipe.yaml: invalid literal for int()"),
         ("- epochs", "a recipe is a mapping of fields"),
         ("epochs: 3\n  seed: 1\n", "recipe.yaml, line 2, column 7: "),
         ("epochs: 3\nseed: 1\nepochs: 4\n", "recipe.yaml, line 3, column 1: 'epochs' is already set on line 1"),
@@ -232,6 +235,13 @@ def test_an_override_of_a_rule_keeps_its_place(write):
         ("epochs.first=3", "epochs is 3, which has no fields"),
         ("data.augment=[", "the value of 'data.augment=[' is no YAML, line 1"),
         ("optimizer..lr=3", "'optimizer..lr' is no dotted name"),
+        ("seed=0b_", "the value of 'seed=0b_' is no YAML: invalid literal"),
+        (
+            "data.source=folder:/a/b #2",
+            "a '#' at the beginning or after a blank starts a comment; put the value in quotes",
+        ),
+        ("output=#2", "starts a comment"),
+        ("data.size=[8, # 9\n8]", "starts a comment"),
         (
             "optimzer.fast.lr=3",
             "with optimzer.fast.lr=3: unknown field 'optimzer' at top level; did you mean 'optimizer'?",
@@ -240,6 +250,48 @@ def test_an_override_of_a_rule_keeps_its_place(write):
 )
 def test_overrides_that_do_not_fit(write, override, expected):
     assert expected in problems_of(lambda: load_recipe(write(WHOLE), [override]))
+
+
+def test_overrides_that_look_like_a_comment_or_a_date(write):
+    recipe = load_recipe(write(WHOLE), ["data.source='folder:/a #2'", "output=2024-13-45", "model.until=a#b"])
+    assert (recipe.data.source, recipe.output, recipe.model.until) == ("folder:/a #2", "2024-13-45", "a#b")
+    assert load_recipe(write("output: 2024-11-27")).output == "2024-11-27"
+
+
+def test_a_word_is_a_name(write):
+    recipe = load_recipe(write("loss: focal\nschedule: one_cycle"))
+    assert (recipe.loss, recipe.schedule) == (Focal(), OneCycle())
+    assert load_recipe(write(""), ["loss=mse"]).loss.name == "mse"
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("optimizer: {slow: {name: adamw, lr: 1, weight_decay: 0.1}, fast: {lr: 1}}", ()),
+        ("strategy: full", ()),
+        ("", ("optimizer.slow.lr=1", "optimizer.slow.weight_decay=0.1")),
+    ],
+)
+def test_another_name_leaves_the_defaults_of_the_one_before_behind(write, text, changes):
+    """From a file, from keywords, and from a recipe that objects were put into."""
+    path = write(text)
+    named = load_recipe(path, [*changes, "optimizer.slow.name=sgd", "schedule.name=one_cycle"])
+    assert isinstance(named.optimizer["slow"], SGD)
+    replaced = load_recipe(path, changes).replace(**{"optimizer.slow.name": "sgd", "schedule.name": "one_cycle"})
+    assert replaced == named
+    assert replaced.replace(**{"schedule.name": "cosine"}).schedule == Cosine()
+    if "weight_decay" in text + "".join(changes):
+        assert named.optimizer["slow"] == SGD(lr=1.0, weight_decay=0.1)
+    objects = Recipe.from_keywords(optimizer={"slow": AdamW(lr=1.0), "fast": SGD(lr=1.0)}, schedule=OneCycle())
+    changed = objects.replace(**{"optimizer.slow.name": "sgd", "optimizer.fast.lr": 2, "schedule.name": "constant"})
+    assert changed.optimizer == {"slow": SGD(lr=1.0), "fast": SGD(lr=2.0)}
+    assert changed.schedule == Constant()
+
+
+def test_what_was_given_to_the_kind_before_is_not_dropped_in_silence(write):
+    path = write("optimizer: {fast: {lr: 1, b1: 0.8}, slow: {lr: 1}}")
+    message = problems_of(lambda: load_recipe(path).replace(**{"optimizer.fast.name": "sgd"}))
+    assert "unknown field 'b1' in optimizer.fast" in message
 
 
 def test_a_missing_file_names_the_nearest(write):

@@ -9,6 +9,7 @@ from typing import Any
 from jaxtl.models.graph import Graph
 from jaxtl.notices import say
 from jaxtl.recipe import DEFAULT_GROUPS, FROZEN, AdamW, AnyOptimizer, Phase, Recipe
+from jaxtl.recipe.changes import as_given
 from jaxtl.recipe.schedules import OneCycle
 
 Fields = dict[str, Any]
@@ -50,8 +51,7 @@ def expand(recipe: Recipe, graph: Graph) -> Recipe:
     for sentence in _not_used(recipe, given):
         graph.remember(sentence, partial(say, sentence))
     fields = _fields(recipe, graph, slow, fast, "fast" in given)
-    whole = recipe.model_dump()
-    kept = {name: whole[name] for name in recipe.model_fields_set - {"strategy", "optimizer", *fields}}
+    kept = {name: value for name, value in as_given(recipe).items() if name not in {"strategy", "optimizer", *fields}}
     if "phases" in fields:
         kept.pop("epochs", None)
     return Recipe.model_validate({**kept, **fields})
@@ -72,7 +72,9 @@ def _fields(recipe: Recipe, graph: Graph, slow: AnyOptimizer, fast: AnyOptimizer
     both = {"slow": slow, "fast": fast}
     match recipe.strategy:
         case "scratch":
-            return {"groups": {"*": "fast"}, "optimizer": {"fast": fast}}
+            fields = {"groups": {"*": "fast"}, "optimizer": {"fast": fast}}
+            random = {} if recipe.model is None else {"model": recipe.model.model_copy(update={"weights": None})}
+            return {**fields, **random}
         case "features":
             return {"groups": HEAD_ONLY, "optimizer": {"fast": fast}}
         case "linear-probe":

@@ -27,7 +27,7 @@ def with_changes(
     changed = copy.deepcopy(dict(fields))
     for name, value in sorted(changes, key=lambda change: not change[0].startswith("groups")):
         first, *rest = path(name)
-        value = _plain(value)
+        value = as_given(value)
         if not rest:
             changed[first] = value
             continue
@@ -56,11 +56,22 @@ def path(name: str) -> list[str]:
     return keys
 
 
-def _plain(value: Any) -> Any:
+def as_given(value: Any) -> Any:
+    """The value with each section in it as a mapping of the fields that it was given, and of its kind's name.
+
+    Fields at their defaults are left out, so that another name does not meet the fields of the kind before.
+
+    >>> from jaxtl.recipe.optimizers import SGD
+    >>> as_given({"fast": SGD(lr=0.1)})
+    {'fast': {'lr': 0.1, 'name': 'sgd'}}
+    """
     if isinstance(value, BaseModel):
-        return value.model_dump()
+        given = value.model_fields_set | {"name"}
+        return {name: as_given(getattr(value, name)) for name in type(value).model_fields if name in given}
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: as_given(inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [as_given(inner) for inner in value]
     return value
 
 

@@ -30,8 +30,14 @@ def _square(value: Any) -> Any:
 
 
 def named(default: str) -> BeforeValidator:
-    """Takes a mapping without a ``name`` to be of the default kind."""
-    return BeforeValidator(lambda value: {"name": default, **value} if isinstance(value, Mapping) else value)
+    """Takes a mapping without a ``name`` to be of the default kind, and a word to be the name alone."""
+
+    def whole(value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        return {"name": default, **value} if isinstance(value, Mapping) else value
+
+    return BeforeValidator(whole)
 
 
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]

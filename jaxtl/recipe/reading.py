@@ -45,7 +45,7 @@ def _read(path: Path) -> dict[str, Any]:
         fields = _yaml(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is no text file: {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path}{_line(error)}") from None
     if fields is None:
         return {}
@@ -58,14 +58,48 @@ def _change(override: str) -> tuple[str, Any]:
     name, equals, value = override.partition("=")
     if not equals or not value.strip():
         raise InputError(f"{override!r} is no override; write field=value, for example epochs=3 or output=null")
+    return name.strip(), read_value(value, override)
+
+
+def read_value(text: str, word: str) -> Any:
+    """What stands behind the ``=`` of a word of the command line, read as YAML.
+
+    Raises:
+        InputError: no YAML, or a part of it that YAML leaves out as a comment.
+
+    >>> read_value("[1, 2]", "data.size=[1, 2]")
+    [1, 2]
+    """
     try:
-        return name.strip(), _yaml(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"the value of {override!r} is no YAML{_line(error)}") from None
+        value = _yaml(text)
+        commented = _has_comment(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"the value of {word!r} is no YAML{_line(error)}") from None
+    if commented:
+        raise InputError(
+            f"{word!r}: to YAML a '#' at the beginning or after a blank starts a comment; "
+            "put the value in quotes of its own, field='\"a #b\"'"
+        )
+    return value
+
+
+def _has_comment(text: str) -> bool:
+    """Whether there is a '#' between the tokens, which are all that YAML reads."""
+    end = 0
+    for token in yaml.scan(text):
+        if "#" in text[end : token.start_mark.index]:
+            return True
+        end = token.end_mark.index
+    return "#" in text[end:]
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that occurs twice, where YAML's own way is to forget the first."""
+    """Refuses a key that occurs twice, where YAML's own way is to forget the first; dates are text to it."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        mark: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for mark, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         lines: dict[str, int] = {}
@@ -81,7 +115,7 @@ def _yaml(text: str) -> Any:
     return yaml.load(text, _Loader)
 
 
-def _line(error: yaml.YAMLError) -> str:
+def _line(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f", line {mark.line + 1}, column {mark.column + 1}: {error.problem}"

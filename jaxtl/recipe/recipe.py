@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from jaxtl.errors import InputError
-from jaxtl.recipe.changes import with_changes
+from jaxtl.recipe.changes import as_given, with_changes
 from jaxtl.recipe.coherence import STRATEGY_FIELDS, Contradictions, group_problems, training_problems
 from jaxtl.recipe.fields import Group, Location, Number, Section, Text, named
 from jaxtl.recipe.optimizers import AdamW, AnyOptimizer, Optimizer
@@ -145,9 +145,7 @@ class Recipe(Section):
         Raises:
             InputError: unknown fields or values that do not fit, all of them at once.
         """
-        whole = self.model_dump()
-        given = {name: whole[name] for name in whole if name in self.model_fields_set}
-        return checked(with_changes(given, fields.items(), section_default), "recipe")
+        return checked(with_changes(as_given(self), fields.items(), section_default), "recipe")
 
     def to_yaml(self) -> str:
         """The whole recipe as YAML, defaults included, that ``load_recipe`` reads back as an equal recipe.
@@ -165,7 +163,7 @@ def section_default(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     if name == "groups":
         return dict(DEFAULT_GROUPS)
     if name == "optimizer" and _is_rules(groups := fields.get("groups", DEFAULT_GROUPS)):
-        return {group: entry.model_dump() for group, entry in default_optimizer(groups).items()}
+        return as_given(default_optimizer(groups))
     return {}
 
 

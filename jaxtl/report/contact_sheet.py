@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxtl.errors import printable
+
 _CELL = 1.7  # inches
 _TEXT = 28  # characters that fit below an image
 
@@ -43,8 +45,8 @@ def contact_sheet(
     for axes, image, caption in zip(panels, images, captions, strict=False):
         shown = image[:, :, :3] if image.shape[2] >= 3 else image[:, :, 0]
         axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        axes.set_title(_shortened(caption), fontsize=7, y=-0.14, parse_math=False)
-    figure.suptitle(title, fontsize=9, x=0.01, ha="left", parse_math=False)
+        axes.set_title(_shortened(printable(caption)), fontsize=7, y=-0.14, parse_math=False)
+    figure.suptitle(printable(title), fontsize=9, x=0.01, ha="left", parse_math=False)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, format="png")

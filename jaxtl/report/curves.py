@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxtl.errors import InputError
-from jaxtl.report import drawing
+from jaxtl.report import curve_names, drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Pat
             values = [unit * drawing.value(record, f"{split}_{measure}") for record in records]
             _line(axes, epochs, values, colour, words)
     drawing.title(loss, "Loss")
-    loss.set_ylabel("cross-entropy")
+    loss.set_ylabel("loss")
     loss.set_ylim(0, 1.05 * loss.dataLim.ymax if math.isfinite(loss.dataLim.ymax) else 1)
     drawing.title(accuracy, "Accuracy")
     accuracy.set_ylabel("%")
@@ -74,9 +74,11 @@ def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Pat
 def plot_comparison(strategies: Mapping[str, Sequence[Sequence[Record]]], path: str | os.PathLike[str]) -> Path:
     """Draws the validation accuracy of several strategies: the mean over their seeds in a band from worst to best.
 
+    Few curves with short names are named where they end; others are numbered there, the best first, and named below.
+
     Args:
         strategies: for each name, the histories of its runs (one list of records for each seed). Runs may differ in
-            length; the mean at an epoch is over the runs that reached it.
+            length; one that stopped early counts with its last accuracy from there on.
         path: the PNG to write; its folder is made where it is missing.
 
     Returns:
@@ -93,63 +95,50 @@ def plot_comparison(strategies: Mapping[str, Sequence[Sequence[Record]]], path: 
     empty = [name for name, runs in strategies.items() if not any(runs)]
     if empty or not strategies:
         raise InputError(f"there is no history to draw{' for ' + ', '.join(map(repr, empty)) if empty else ''}")
-    figure, (axes,) = drawing.figure(8.0, 5.0, 1)
+    below = curve_names.go_below(strategies)
+    figure, (axes,) = drawing.figure(8.0, 5.0 + (curve_names.height_below(strategies) if below else 0.0), 1)
     every_epoch: list[float] = []
-    ends: list[tuple[float, str, str]] = []
-    for colour, (name, runs) in zip(drawing.colours(len(strategies)), strategies.items(), strict=True):
+    ends: list[curve_names.End] = []
+    for number, (name, runs) in enumerate(strategies.items()):
+        colour = drawing.colours(number + 1)[-1]
         epochs, values = _by_epoch(runs)
         every_epoch += epochs
         means = [_of(sum, seeds) / max(len(seeds), 1) for seeds in values]
         axes.fill_between(
             epochs, [_of(min, s) for s in values], [_of(max, s) for s in values], color=colour, alpha=0.16, linewidth=0
         )
-        _line(axes, epochs, means, colour, name)
+        _line(axes, epochs, means, colour, name, drawing.line_style(number))
         finite = [mean for mean in means if math.isfinite(mean)]
         if finite:
-            ends.append((finite[-1], f"{name}  {finite[-1]:.1f} %", colour))
+            ends.append(curve_names.End(finite[-1], name, axes.lines[-1]))
     seeds = max(len(runs) for runs in strategies.values())
     drawing.title(axes, "Validation accuracy")
     axes.set_ylabel("%")
     if seeds > 1:
         axes.set_title(f"mean and range of {seeds} seeds", loc="right", fontsize=9, color=drawing.GREY)
     _epoch_axis(axes, every_epoch)
-    _label_ends(axes, ends)
+    if below:
+        curve_names.write_below(figure, axes, ends)
+    else:
+        curve_names.write_at_ends(axes, ends)
     return drawing.save(figure, path)
 
 
-def _line(axes: Axes, epochs: Sequence[float], values: Sequence[float], colour: str, label: str) -> None:
+def _line(
+    axes: Axes, epochs: Sequence[float], values: Sequence[float], colour: str, label: str, style: str = "-"
+) -> None:
     if any(map(math.isfinite, values)):
         marker = "o" if len(epochs) <= 30 else ""
-        axes.plot(epochs, values, color=colour, label=label, linewidth=2, marker=marker, markersize=4)
+        axes.plot(epochs, values, color=colour, label=label, linestyle=style, linewidth=2, marker=marker, markersize=4)
 
 
 def _mark_best(axes: Axes, epochs: Sequence[float], values: Sequence[float]) -> None:
     measured = [(value, epoch) for value, epoch in zip(values, epochs, strict=True) if math.isfinite(value)]
     if not measured:
         return
-    value, epoch = max(measured, key=lambda pair: pair[0])
+    value, epoch = max(measured)  # of equal ones the latest, as the model in best/
     axes.plot([epoch], [value], "o", markersize=10, markerfacecolor="none", markeredgecolor=drawing.COLOURS[1])
     axes.set_title(f"best {value:.1f} %, epoch {epoch:g}", loc="right", fontsize=9, color=drawing.COLOURS[1])
-
-
-def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Names each curve where it ends, pushed apart so that no two names overlap."""
-    low, high = axes.get_ylim()
-    gap = (high - low) * 0.055
-    height = -math.inf
-    for value, text, colour in sorted(ends):
-        height = max(value, height + gap)
-        axes.annotate(
-            text,
-            xy=(1.0, height),
-            xycoords=("axes fraction", "data"),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9.5,
-            color=colour,
-            annotation_clip=False,
-        )
 
 
 def _epoch_axis(axes: Axes, epochs: Iterable[float]) -> None:
@@ -164,16 +153,19 @@ def _epoch_axis(axes: Axes, epochs: Iterable[float]) -> None:
 
 
 def _by_epoch(runs: Iterable[Sequence[Record]]) -> tuple[list[float], list[list[float]]]:
-    """The epochs, and at each of them the validation accuracy in percent of every run that has one."""
-    found: dict[float, list[float]] = {}
-    for run in runs:
-        for record in run:
-            seeds = found.setdefault(drawing.value(record, "epoch"), [])
-            accuracy = 100 * drawing.value(record, "val_accuracy")
-            if math.isfinite(accuracy):
-                seeds.append(accuracy)
-    epochs = sorted(epoch for epoch in found if math.isfinite(epoch))
-    return epochs, [found[epoch] for epoch in epochs]
+    """The epochs, and at each of them the validation accuracy in percent of every run that has one by then."""
+    accuracies = [
+        {drawing.value(record, "epoch"): 100 * drawing.value(record, "val_accuracy") for record in run} for run in runs
+    ]
+    epochs = sorted({epoch for run in accuracies for epoch in run if math.isfinite(epoch)})
+    at_each = [[_at(epoch, run) for run in accuracies] for epoch in epochs]
+    return epochs, [[accuracy for accuracy in seeds if math.isfinite(accuracy)] for seeds in at_each]
+
+
+def _at(epoch: float, run: Mapping[float, float]) -> float:
+    """A run's accuracy at an epoch; behind its end the last one."""
+    last = max(run, default=math.inf)
+    return run[last] if epoch > last else run.get(epoch, math.nan)
 
 
 def _of(what: Callable[[list[float]], float], values: list[float]) -> float:

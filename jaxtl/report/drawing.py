@@ -55,6 +55,15 @@ def colours(count: int) -> list[str]:
     return [COLOURS[index % len(COLOURS)] for index in range(count)]
 
 
+def line_style(number: int) -> str:
+    """Of the curve with a number, from 0: solid for the first of each colour, then dashed, dotted and both.
+
+    >>> line_style(0), line_style(len(COLOURS))
+    ('-', '--')
+    """
+    return ("-", "--", ":", "-.")[number // len(COLOURS) % 4]
+
+
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Writes a PNG; its folder is made where it is missing."""
     target = Path(path)

@@ -34,7 +34,10 @@ class Check:
 
     Attributes:
         name: what the data was opened from.
-        classes: by class the number of images in each split.
+        task: what labels are: ``class``, ``multi-label`` or ``regression``.
+        images: by split how many.
+        outputs: names of the classes, the labels or the numbers.
+        classes: by class, or by label, the number of images in each split; empty for numbers.
         widths, heights: smallest, median and largest of the images that can be read, in pixels.
         problems: sentences; training must not begin before these are mended.
         warnings: sentences about what may be meant as it is.
@@ -45,6 +48,9 @@ class Check:
     """
 
     name: str
+    task: str
+    images: dict[str, int]
+    outputs: tuple[str, ...]
     classes: dict[str, dict[str, int]]
     widths: tuple[int, int, int]
     heights: tuple[int, int, int]
@@ -68,11 +74,8 @@ class Check:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        splits: Counter[str] = Counter()
-        for counts in self.classes.values():
-            splits.update(counts)
-        images = " + ".join(f"{count} {split}" for split, count in splits.items()) or "no"
-        yield f"{self.name}: {images} images in {len(self.classes)} classes"
+        images = " + ".join(f"{count} {split}" for split, count in self.images.items())
+        yield f"{self.name}: {images} images {self._said()}"
         for name, counts in self.classes.items():
             yield f"  {name}: {' + '.join(map(str, counts.values()))}"
         sides = ", ".join(f"{side} {'/'.join(map(str, spread))}" for side, spread in self._sides().items())
@@ -85,6 +88,12 @@ class Check:
                     yield f"- and {len(sentences) - _LISTED} more, which --json shows"
         if self.fine:
             yield "nothing has to be mended"
+
+    def _said(self) -> str:
+        count = len(self.outputs)
+        if self.task == "regression":
+            return f"with {count} number{'s' * (count != 1)}: {', '.join(self.outputs)}"
+        return f"with any of {count} labels" if self.task == "multi-label" else f"in {count} classes"
 
     def _sides(self) -> dict[str, tuple[int, int, int]]:
         return {"width": self.widths, "height": self.heights}
@@ -106,17 +115,14 @@ def check(spec: str, *, channels: int = 3, threads: int = 2, progress: bool = Tr
     >>> found.fine, found.widths, sorted(found.classes)[:2]
     (True, (8, 8, 8), ['0', '1'])
     """
-    classes, parts, problems, warnings = _opened(spec, channels)
+    task, classes, parts, problems, warnings = _opened(spec, channels)
     places = [(split, source, index) for split, source in parts.items() for index in range(len(source))]
     with closing(tracked(look_at_all(places, threads), len(places), "looking at the images", progress)) as answers:
         seen = list(answers)
     unreadable = tuple(image.reason for image in seen if image.reason is not None)
     readable = [image for image in seen if image.reason is None]
-    counts = {
-        name: {split: int(np.sum(source.labels == label)) for split, source in parts.items()}
-        for label, name in enumerate(classes)
-        if all(source.labels.ndim == 1 for source in parts.values())
-    }
+    counts = {} if task == "regression" else _counts(classes, parts)
+    one_class = counts if task == "class" else {}
     groups = equal_files(readable)
     duplicates = tuple(names(group) for group in groups if len({image.split for image in group}) > 1)
     contradictions = tuple(names(group) for group in groups if len({image.label for image in group}) > 1)
@@ -124,13 +130,16 @@ def check(spec: str, *, channels: int = 3, threads: int = 2, progress: bool = Tr
     sizes = np.array([image.size for image in readable] or [(0, 0)])
     return Check(
         name=printable(spec),
+        task=task,
+        images={split: len(source) for split, source in parts.items()},
+        outputs=tuple(map(printable, classes)),
         classes={printable(name): found for name, found in counts.items()},
         widths=spread_of(sizes[:, 0]),
         heights=spread_of(sizes[:, 1]),
-        problems=(*map(printable, problems), *unreadable, *_emptied(classes, counts, readable)),
+        problems=(*map(printable, problems), *unreadable, *_emptied(classes, one_class, readable)),
         warnings=(
             *map(printable, warnings),
-            *_imbalance(counts),
+            *_imbalance(one_class),
             *_depths(readable),
             *_told(duplicates, "times the same file is in several splits, which makes validation too easy", " = "),
             *_told(contradictions, "times the same file has different classes", " = "),
@@ -144,17 +153,29 @@ def check(spec: str, *, channels: int = 3, threads: int = 2, progress: bool = Tr
     )
 
 
-def _opened(spec: str, channels: int) -> tuple[Sequence[str], dict[str, Source], list[str], list[str]]:
-    """Classes, splits, problems and warnings, from a folder that may be as broken as it likes."""
+def _opened(spec: str, channels: int) -> tuple[str, Sequence[str], dict[str, Source], list[str], list[str]]:
+    """Task, classes, splits, problems and warnings, from a folder that may be as broken as it likes."""
     kind, _, path = spec.partition(":")
     if kind == "folder" and path:
         folder, problems = scan_folder(path, channels)
         parts: dict[str, Source] = {"train": folder.train}
         if folder.val is not None:
             parts["val"] = folder.val
-        return folder.classes, parts, problems, list(folder.notes)
+        return "class", folder.classes, parts, problems, list(folder.notes)
     data = open_data(spec, Preprocess((32, 32)).with_channels(channels), max_bad=None)
-    return data.classes, {"train": data.train, "val": data.val}, [], list(data.notes)
+    return data.task or "class", data.classes, {"train": data.train, "val": data.val}, [], list(data.notes)
+
+
+def _counts(classes: Sequence[str], parts: dict[str, Source]) -> dict[str, dict[str, int]]:
+    """By class, or by label, how many images of each split have it."""
+
+    def count(labels: np.ndarray, number: int) -> int:
+        return int(np.sum(labels == number) if labels.ndim == 1 else np.sum(labels[:, number] > 0))
+
+    return {
+        name: {split: count(source.labels, number) for split, source in parts.items()}
+        for number, name in enumerate(classes)
+    }
 
 
 def _emptied(classes: Sequence[str], counts: dict[str, dict[str, int]], readable: list[Seen]) -> Iterator[str]:

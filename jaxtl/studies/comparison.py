@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from jaxtl.errors import InputError, nearest
 from jaxtl.notices import say
 from jaxtl.recipe import Recipe
+from jaxtl.recipe.changes import as_given
 from jaxtl.recipe.coherence import STRATEGY_FIELDS
 from jaxtl.recipe.recipe import checked
 from jaxtl.recipe.training import StrategyName
@@ -17,6 +19,7 @@ from jaxtl.studies.runs import Row, Run, folder_name, row, run_all, write_json
 
 RESULTS, CURVES = "results.json", "curves.png"
 _GROUPS = {"slow", "fast"}
+_SHOWN = 3
 
 
 def compare(
@@ -45,16 +48,19 @@ def compare(
 
     Returns:
         A row for each strategy: ``name``, ``mean``, ``lowest``, ``highest`` and ``accuracies`` (0 to 1, one for each
-        seed), ``trained`` (part of the parameters that changed), ``seconds`` of a run.
+        seed), ``diverged`` (how many runs did; these have the accuracy None and don't count in the rest), ``trained``
+        (part of the parameters that changed), ``seconds`` of a run.
 
     Raises:
-        InputError: unknown strategies, or an output that holds runs of other recipes.
+        InputError: unknown strategies, what keeps any run from being done or compared, or an output that holds runs of
+            other recipes, of other images or weights, or other results.
     """
     named = _named(recipe, strategies)
     if not isinstance(strategies, Mapping):
         say_what_is_left_out(recipe)
     shared = {} if samples is None else {"data.train_samples": samples}
     recipes = {name: seeded(its, name, seeds, Path(output), shared) for name, its in named.items()}
+    check_results(Path(output), named)
     images = "" if samples is None else f"{samples} training images, "
     title = f"Accuracy on validation images: {images}{recipe.epochs} epochs, {seeds} seed{'s' * (seeds != 1)}"
     found = run_all(recipes, progress=progress, title=title, label="strategy")
@@ -79,9 +85,10 @@ def with_strategy(recipe: Recipe, name: str) -> Recipe:
 
 def fields_without_strategy(recipe: Recipe) -> dict[str, Any]:
     """The fields that a recipe sets, without those that a strategy decides; epochs are always among them."""
-    whole = recipe.model_dump()
-    kept = recipe.model_fields_set - {"strategy", *STRATEGY_FIELDS}
-    fields = {**{name: whole[name] for name in whole if name in kept}, "epochs": recipe.epochs}
+    decided = {"strategy", *STRATEGY_FIELDS}
+    fields = {name: value for name, value in as_given(recipe).items() if name not in decided} | {
+        "epochs": recipe.epochs
+    }
     if "optimizer" in fields:
         fields["optimizer"] = {
             group: entry for group, entry in fields["optimizer"].items() if group not in further_groups(recipe)
@@ -126,14 +133,42 @@ def seeded(
     return [recipe.replace(**(changes or {}), seed=seed, output=str(folder / f"seed-{seed}")) for seed in numbers]
 
 
+def check_results(output: Path, names: Collection[str]) -> None:
+    """Raises ``InputError`` where a study would replace results that it does not have itself.
+
+    >>> import tempfile
+    >>> output = Path(tempfile.mkdtemp())
+    >>> check_results(output, ["full"])
+    >>> write_json(output / RESULTS, {"rows": [{"name": "full"}, {"name": "lp-ft"}]})
+    >>> check_results(output, ["full"])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    jaxtl.errors.InputError: ... holds the results of 'lp-ft', which this study would replace; choose another output ...
+    """
+    path = output / RESULTS
+    if not path.is_file():
+        return
+    try:
+        lost = [row["name"] for row in json.loads(path.read_text(encoding="utf-8"))["rows"] if row["name"] not in names]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} holds no results of a study, and would be replaced; choose another output") from None
+    if lost:
+        more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
+        raise InputError(
+            f"{path} holds the results of {', '.join(map(repr, lost[:_SHOWN]))}{more}, which this study "
+            "would replace; choose another output (--output), or study these as well"
+        )
+
+
 def written(
     output: Path,
     found: Mapping[str, Sequence[Run]],
     budget: Mapping[str, Any],
     settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Row]:
-    """The rows, after they and the curves were written."""
+    """The rows, after they and the curves were written; runs that diverged are not drawn."""
     rows = [row(name, runs) | ({"settings": settings[name]} if settings else {}) for name, runs in found.items()]
     write_json(output / RESULTS, {**budget, "rows": rows})
-    plot_comparison({name: [run.history for run in runs] for name, runs in found.items()}, output / CURVES)
+    histories = {name: [run.history for run in runs if run.diverged is None] for name, runs in found.items()}
+    if drawn := {name: its for name, its in histories.items() if its}:
+        plot_comparison(drawn, output / CURVES)
     return rows

@@ -18,7 +18,9 @@ from jaxtl.finetune.phases import span_of, trained_groups
 from jaxtl.finetune.strategies import expand
 from jaxtl.model import Model
 from jaxtl.recipe import Recipe
+from jaxtl.studies.rate_settings import is_override, rate_settings
 from jaxtl.train.class_weights import class_weights
+from jaxtl.train.fitted import fitted
 from jaxtl.train.losses import make_task
 from jaxtl.train.phase_steps import PhaseSteps, StepInputs, abstract
 from jaxtl.train.state import TrainState
@@ -35,6 +37,7 @@ class RangeTest:
         factors: what the recipe's rates were multiplied by, step by step, (steps,).
         losses: smoothed training loss of each step, (steps,).
         rates: the recipe's peak of each group, which a factor multiplies.
+        settings: the fields of the recipe that decide these rates, with their values, as ``rate_settings`` names them.
         suggestions: factor by rule: ``steepest`` (where the loss falls fastest), ``minimum/10`` (a tenth of where it
             is lowest) and ``valley`` (the middle of its longest descent); a rule that finds nothing is left out.
     """
@@ -42,6 +45,7 @@ class RangeTest:
     factors: np.ndarray
     losses: np.ndarray
     rates: Mapping[str, float]
+    settings: Mapping[str, float] = field(default_factory=dict)
     suggestions: Mapping[str, float] = field(default_factory=dict)
 
     def rates_at(self, rule: str) -> dict[str, float]:
@@ -58,8 +62,12 @@ class RangeTest:
     def __str__(self) -> str:
         lines = [f"{len(self.losses)} steps, rates times {self.factors[0]:.1e} to {self.factors[-1]:.1e}"]
         for rule in self.suggestions:
-            overrides = " ".join(f"optimizer.{group}.lr={rate:.2e}" for group, rate in self.rates_at(rule).items())
-            lines.append(f"{rule:12s}{overrides}")
+            settings = {name: value * self.suggestions[rule] for name, value in self.settings.items()}
+            overrides = [f"{name}={value:.2e}" for name, value in settings.items() if is_override(name)]
+            written = [f"{name}: {value:.2e}" for name, value in settings.items() if not is_override(name)]
+            lines.append(f"{rule:12s}{'; '.join([' '.join(overrides)] * bool(overrides) + written)}")
+        if not all(map(is_override, self.settings)):
+            lines.append("rates of phases have no override: write them into the recipe")
         return "\n".join(lines)
 
 
@@ -79,7 +87,7 @@ def find_rates(
     loss is not finite or four times its lowest.
 
     Args:
-        model: where training would start.
+        model: as for ``fine_tune``; what the recipe fits before training is fitted first.
         data: its training batches are used.
         recipe: groups, optimizers, loss and the rest; its schedule is not used.
         lowest: rate of the fastest group in the first step.
@@ -88,7 +96,8 @@ def find_rates(
         phase: the recipe's phase that is tested, from 0.
 
     Raises:
-        InputError: limits or steps that make no range.
+        InputError: limits or steps that make no range, or a recipe that trains for no epoch.
+        FloatingPointError: the first step is not finite, whatever the rates.
 
     >>> import jaxtl
     >>> model = jaxtl.load("cifar_resnet20", weights=None, num_classes=10, in_chans=1)
@@ -101,7 +110,11 @@ def find_rates(
         raise InputError(f"a range test goes from a lower to a higher rate above 0, not from {lowest:g} to {highest:g}")
     if steps < 10:
         raise InputError(f"a range test takes at least 10 steps, not {steps}")
-    recipe = expand(recipe, model.graph)
+    given, recipe = recipe, expand(recipe, model.graph)
+    if not recipe.epochs:
+        raise InputError(
+            "the recipe fits the head and trains for 0 epochs, so that no rate is used; there is none to find"
+        )
     phases = recipe.all_phases
     if not 0 <= phase < len(phases):
         raise InputError(f"the recipe has {len(phases)} phases, counted from 0; there is none with the number {phase}")
@@ -114,6 +127,7 @@ def find_rates(
         label_smoothing=recipe.label_smoothing,
         class_weights=class_weights(recipe.class_weights, data),
     )
+    model = fitted(model, data, recipe)
     with (
         PhaseSteps(model, recipe, task, data.steps_per_epoch(recipe.batch_size)) as compiled,
         closing(data.train_batches(recipe.batch_size, seed=recipe.seed)) as batches,
@@ -131,8 +145,14 @@ def find_rates(
             if not found["finite"] or (losses and smoothed > DIVERGED * min(losses)):
                 break
             losses.append(smoothed)
+    if not losses:
+        raise FloatingPointError(
+            "the loss or a gradient is not finite in the first step, at which no rate has had an effect: look at the "
+            "weights and the images (jaxtl check)"
+        )
     used = factors[: len(losses)]
-    return RangeTest(used, np.array(losses), peaks, suggestions(used, losses))
+    settings = rate_settings(given, recipe, phase)
+    return RangeTest(used, np.array(losses), peaks, settings, suggestions(used, losses))
 
 
 def suggestions(factors: ArrayLike, losses: ArrayLike) -> dict[str, float]:

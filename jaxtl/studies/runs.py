@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
@@ -18,6 +18,9 @@ from jaxtl.files import write_whole
 from jaxtl.model import Model
 from jaxtl.notices import quiet
 from jaxtl.recipe import Recipe
+from jaxtl.studies.beforehand import Start, check_all, start_of
+from jaxtl.train.run import prepare
+from jaxtl.train.written import read_history
 from jaxtl.trees import flatten
 
 Records = list[dict[str, Any]]
@@ -33,15 +36,19 @@ class Run:
 
     Attributes:
         history: the records of ``fine_tune``.
-        accuracy: on validation images after the last epoch, 0 to 1.
-        trained: part of the parameters that training changed, 0 to 1.
+        accuracy: on validation images after the last epoch, 0 to 1; None for a run that diverged.
+        trained: part of the parameters that training changed, 0 to 1; None for a run that diverged.
         seconds: spent on training and validation.
+        start: what it started from.
+        diverged: for a run that ended because a loss or a gradient was not finite: where; else None.
     """
 
     history: Records
-    accuracy: float
-    trained: float
+    accuracy: float | None
+    trained: float | None
     seconds: float
+    start: Start
+    diverged: str | None = None
 
 
 class Runner:
@@ -52,30 +59,37 @@ class Runner:
         self._data: Data | None = None
 
     def __call__(self, recipe: Recipe) -> Run:
-        """Trains as a recipe says into its output; a run that is there whole is read, one that is not is continued.
+        """Trains as a recipe says into its output; a run that is over is read, one that is not is continued.
+
+        A run that diverges is over as well: done again, it would diverge again.
 
         Raises:
             InputError: the output holds the run of another recipe.
         """
-        folder = Path(str(recipe.output))
-        settings = recipe.model_dump(mode="json", exclude={"output", "eval_batch_size"})
-        if (folder / MARK).is_file():
-            return _read(folder, settings)
-        from jaxtl.train.fine_tune import fine_tune
-        from jaxtl.train.run import prepare
-
+        if (found := finished(recipe)) is not None:
+            return found
         with quiet():
-            prepared = prepare(recipe)
-            data = self._shared(prepared.data)
-            result = fine_tune(prepared.model, data, prepared.recipe, resume=_begun(folder), progress=self._progress)
-        run = Run(
-            history=result.history,
-            accuracy=_accuracy(result.history[-1], recipe),
-            trained=changed_part(prepared.model, result.model),
-            seconds=sum(record.get("seconds", 0.0) for record in result.history),
-        )
-        write_json(folder / MARK, {"recipe": settings, **asdict(run)})
+            run = self._trained(recipe, Path(str(recipe.output)))
+        write_json(Path(str(recipe.output)) / MARK, {"recipe": _settings(recipe), **asdict(run)})
         return run
+
+    def _trained(self, recipe: Recipe, folder: Path) -> Run:
+        from jaxtl.train.fine_tune import fine_tune
+
+        prepared = prepare(recipe)
+        data, start = self._shared(prepared.data), start_of(prepared)
+        try:
+            result = fine_tune(prepared.model, data, prepared.recipe, resume=_begun(folder), progress=self._progress)
+        except FloatingPointError as error:
+            history = read_history(folder)
+            return Run(history, None, None, _seconds(history), start, diverged=str(error))
+        return Run(
+            history=result.history,
+            accuracy=float(result.history[-1]["val_accuracy"]),
+            trained=changed_part(prepared.model, result.model),
+            seconds=_seconds(result.history),
+            start=start,
+        )
 
     def _shared(self, data: Data) -> Data:
         """The data of the run before, if it is the same, with what it keeps in memory."""
@@ -90,32 +104,44 @@ def run_all(
     """The runs of every name, one for each seed; all names take their turn with a seed before the next.
 
     With ``progress`` it shows how each run goes on, a line for each that is done, and a table of all.
+
+    Raises:
+        InputError: what keeps any of them from being done or compared, before the first is.
     """
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True, quiet=not progress)
+    before = {name: [finished(recipe) for recipe in its] for name, its in recipes.items()}
+    check_all(recipes, {name: [None if run is None else run.start for run in runs] for name, runs in before.items()})
     runner = Runner(progress=progress)
     found: dict[str, list[Run]] = {name: [] for name in recipes}
     for number in range(max(map(len, recipes.values()), default=0)):
         for name, its in recipes.items():
             if number < len(its):
-                found[name].append(runner(its[number]))
-                console.print(f"{name}, seed {its[number].seed}: {percent(found[name][-1].accuracy)}")
+                run = runner(its[number])
+                found[name].append(run)
+                console.print(f"{name}, seed {its[number].seed}: {_outcome(run)}", markup=False)
     if progress:
         console.print(_table([row(name, runs) for name, runs in found.items()], title, label))
     return found
 
 
 def row(name: str, runs: Sequence[Run]) -> Row:
-    """What the runs of one name come to: accuracies are those after the last epoch, 0 to 1; seconds are a run's."""
-    accuracies = [run.accuracy for run in runs]
+    """What the runs of one name come to: accuracies are those after the last epoch, 0 to 1; seconds are a run's.
+
+    ``accuracies`` has None for runs that diverged, ``diverged`` says how many did, and the other numbers are over
+    those that did not, None where all did.
+    """
+    accuracies = [run.accuracy for run in runs if run.accuracy is not None]
+    trained = [run.trained for run in runs if run.trained is not None]
     return {
         "name": name,
-        "mean": mean(accuracies),
-        "lowest": min(accuracies),
-        "highest": max(accuracies),
-        "accuracies": accuracies,
-        "trained": mean(run.trained for run in runs),
+        "mean": mean(accuracies) if accuracies else None,
+        "lowest": min(accuracies, default=None),
+        "highest": max(accuracies, default=None),
+        "accuracies": [run.accuracy for run in runs],
+        "diverged": len(runs) - len(accuracies),
+        "trained": mean(trained) if trained else None,
         "seconds": mean(run.seconds for run in runs),
     }
 
@@ -162,16 +188,34 @@ def _begun(folder: Path) -> bool:
     return checkpoints.is_dir() and any(entry.name.isdigit() for entry in checkpoints.iterdir())
 
 
-def _accuracy(record: Mapping[str, Any], recipe: Recipe) -> float:
-    if "val_accuracy" not in record:
-        raise InputError(f"studies compare accuracies, and the loss {recipe.loss.name!r} has none; use another loss")
-    return float(record["val_accuracy"])
+def _seconds(history: Records) -> float:
+    return sum(record.get("seconds", 0.0) for record in history)
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """What a run depends on."""
+    return recipe.model_dump(mode="json", exclude={"output", "eval_batch_size"})
+
+
+def finished(recipe: Recipe) -> Run | None:
+    """The run of a recipe, where its output holds it and it is over.
+
+    Raises:
+        InputError: the output holds the run of another recipe.
+
+    >>> import tempfile
+    >>> finished(Recipe(output=tempfile.mkdtemp())) is None
+    True
+    """
+    folder = Path(str(recipe.output))
+    return _read(folder, _settings(recipe)) if (folder / MARK).is_file() else None
 
 
 def _read(folder: Path, settings: Mapping[str, Any]) -> Run:
     try:
         stored = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        run = Run(**{name: stored[name] for name in Run.__dataclass_fields__})
+        fields = {name: stored[name] for name in Run.__dataclass_fields__}
+        run = Run(**{**fields, "start": Start(**fields["start"])})
         then = stored["recipe"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -193,21 +237,31 @@ def _read(folder: Path, settings: Mapping[str, Any]) -> Run:
     return run
 
 
-def _table(rows: Iterable[Row], title: str, label: str) -> Any:
+def _outcome(run: Run) -> str:
+    return f"diverged: {run.diverged}" if run.accuracy is None else percent(run.accuracy)
+
+
+def _table(rows: Sequence[Row], title: str, label: str) -> Any:
     from rich import box
     from rich.table import Table
 
     table = Table(title=title, box=box.SIMPLE_HEAD)
-    table.add_column(label)
+    table.add_column(label, overflow="fold")
     columns: dict[str, Callable[[Row], str]] = {
-        "mean": lambda row: percent(row["mean"]),
-        "lowest": lambda row: percent(row["lowest"]),
-        "highest": lambda row: percent(row["highest"]),
-        "trained": lambda row: percent(row["trained"]),
+        "mean": lambda row: _part(row["mean"]),
+        "lowest": lambda row: _part(row["lowest"]),
+        "highest": lambda row: _part(row["highest"]),
+        "trained": lambda row: _part(row["trained"]),
         "seconds": lambda row: f"{row['seconds']:.0f}",
     }
+    if any(found["diverged"] for found in rows):
+        columns["diverged"] = lambda row: f"{row['diverged']} of {len(row['accuracies'])}" if row["diverged"] else ""
     for column in columns:
         table.add_column(column, justify="right")
     for found in rows:
         table.add_row(found["name"], *(show(found) for show in columns.values()))
     return table
+
+
+def _part(part: float | None) -> str:
+    return "-" if part is None else percent(part)

@@ -8,8 +8,11 @@ from typing import Any
 
 from jaxtl.errors import InputError
 from jaxtl.recipe import Recipe
-from jaxtl.studies.comparison import seeded, written
+from jaxtl.recipe.reading import read_value
+from jaxtl.studies.comparison import check_results, seeded, written
 from jaxtl.studies.runs import Row, run_all
+
+_COUNT_WITHOUT_TRAINING = ("model", "data", "strategy", "linear_probe", "recalibrate", "precision")
 
 
 def sweep(
@@ -36,15 +39,30 @@ def sweep(
         Rows as ``compare`` gives them, each also with its ``settings`` by dotted name.
 
     Raises:
-        InputError: fields or values that the recipe does not take, a field without a value, or with one twice.
+        InputError: fields or values that the recipe does not take, a field without a value, with one twice, or
+            without an effect; and as ``compare``.
     """
     combinations = grid(fields)
     recipes = {
         name: seeded(recipe.replace(**settings), name, seeds, Path(output)) for name, settings in combinations.items()
     }
+    _check_effect(fields, recipes)
+    check_results(Path(output), recipes)
     title = f"Accuracy on validation images: {seeds} seed{'s' * (seeds != 1)}"
     found = run_all(recipes, progress=progress, title=title, label=", ".join(fields))
     return written(Path(output), found, {"seeds": seeds}, combinations)
+
+
+def _check_effect(fields: Mapping[str, Any], recipes: Mapping[str, Sequence[Recipe]]) -> None:
+    """Raises ``InputError`` for fields of the training where no recipe trains."""
+    idle = [field for field in fields if field.partition(".")[0] not in _COUNT_WITHOUT_TRAINING]
+    if idle and not any(
+        recipe.epochs and recipe.strategy != "linear-probe" for its in recipes.values() for recipe in its
+    ):
+        raise InputError(
+            f"{', '.join(idle)} would change nothing: the recipe fits the head and trains for 0 epochs; give it "
+            "another strategy, such as strategy=full"
+        )
 
 
 def grid(fields: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:
@@ -90,16 +108,11 @@ def parse_sweep(text: str) -> tuple[str, list[Any]]:
     >>> parse_sweep("batch_norm=follow,frozen")
     ('batch_norm', ['follow', 'frozen'])
     """
-    import yaml
-
     field, equals, values = text.partition("=")
     parts = _parts(values)
     if not equals or not field.strip() or not all(parts):
         raise InputError(f"{text!r} is no sweep; write field=value,value, for example optimizer.fast.lr=1e-2,1e-3")
-    try:
-        found = [_number(yaml.safe_load(part)) for part in parts]
-    except yaml.YAMLError:
-        found = [[]]
+    found = [_number(read_value(part, text)) for part in parts]
     if any(isinstance(value, list | dict) for value in found):
         raise InputError(f"a value of {text!r} is no single value; write numbers or words between commas")
     return field.strip(), found

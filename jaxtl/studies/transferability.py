@@ -12,9 +12,10 @@ from jaxtl.finetune.labels import FROZEN
 from jaxtl.notices import quiet
 from jaxtl.pretrained.load import load
 from jaxtl.recipe import AdamW, Recipe
+from jaxtl.recipe.changes import as_given
 from jaxtl.recipe.recipe import checked
 from jaxtl.report.transfer import plot_transferability
-from jaxtl.studies.comparison import RESULTS, fields_without_strategy, say_what_is_left_out, seeded
+from jaxtl.studies.comparison import RESULTS, check_results, fields_without_strategy, say_what_is_left_out, seeded
 from jaxtl.studies.drift import Drift, drift
 from jaxtl.studies.runs import Row, Run, row, run_all, write_json
 from jaxtl.train.run import prepare
@@ -38,11 +39,12 @@ def transferability(recipe: Recipe, *, output: str | Path, seeds: int = 1, progr
     Returns:
         ``"rows"``: as ``compare`` gives them, each with ``frozen``, the number of stages, and ``stage``, the last of
         them (None for 0); ``"stages"``: for each body stage ``stage``, ``distance`` (relative change of its weights,
-        L2) and ``similarity`` (linear CKA of its pooled outputs on validation images), means over the seeds.
+        L2) and ``similarity`` (linear CKA of its pooled outputs on validation images), means over the seeds
+        that did not diverge.
 
     Raises:
         InputError: a recipe without model or data, with optimizers for other groups than slow and fast and not for
-            these two, or an output of other runs.
+            these two, what keeps any run from being done, or an output of other runs or results.
     """
     folder = Path(output)
     say_what_is_left_out(recipe)
@@ -53,13 +55,15 @@ def transferability(recipe: Recipe, *, output: str | Path, seeds: int = 1, progr
         f"frozen-{count}": seeded(frozen_up_to(recipe, count, body), f"frozen-{count}", seeds, folder)
         for count in range(len(body) + 1)
     }
+    check_results(folder, recipes)
     title = f"Accuracy on validation images by frozen stages: {recipe.epochs} epochs, {seeds} seed{'s' * (seeds != 1)}"
     found = run_all(recipes, progress=progress, title=title, label="frozen")
     rows = _rows(found, body)
-    moved = _means([_moved(its) for its in recipes["frozen-0"]])
+    whole = zip(recipes["frozen-0"], found["frozen-0"], strict=True)
+    moved = _means([_moved(its) for its, run in whole if run.diverged is None])
     write_json(folder / RESULTS, {"seeds": seeds, "epochs": recipe.epochs, "rows": rows, "stages": moved})
     plot_transferability(rows, moved, folder / FIGURE)
-    if progress:
+    if progress and moved:
         _print(moved)
     return {"rows": rows, "stages": moved}
 
@@ -71,7 +75,7 @@ def frozen_up_to(recipe: Recipe, count: int, body: Sequence[str]) -> Recipe:
     {'head': 'fast', 'stem': 'frozen', '*': 'slow'}
     """
     fields = fields_without_strategy(recipe)
-    entries = {"slow": AdamW(lr=1e-4).model_dump(), "fast": AdamW(lr=1e-3).model_dump()} | fields.get("optimizer", {})
+    entries = as_given({"slow": AdamW(lr=1e-4), "fast": AdamW(lr=1e-3)}) | fields.get("optimizer", {})
     if count >= len(body):
         groups = {"head": "fast", "*": FROZEN}
         entries.pop("slow")

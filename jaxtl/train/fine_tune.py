@@ -27,11 +27,10 @@ from jaxtl.recipe import Recipe
 from jaxtl.train.cached_phases import CachedPhase
 from jaxtl.train.checkpoint import Checkpoints, Records
 from jaxtl.train.evaluate import check_fits
+from jaxtl.train.fitted import fitted
 from jaxtl.train.loop import Loop
 from jaxtl.train.precision import settled
-from jaxtl.train.probe import linear_probe
 from jaxtl.train.progress import Progress
-from jaxtl.train.recalibrate import recalibrate
 from jaxtl.train.task import check_labels, check_task, task_of
 from jaxtl.train.written import checkpoint_folder, write_history, write_recipe, write_results
 from jaxtl.trees import unflatten
@@ -124,7 +123,7 @@ def fine_tune(
             if resume:
                 say(f"{output} holds no checkpoint: the run starts at the beginning")
             begun = time.perf_counter() if recipe.linear_probe or recipe.recalibrate else None
-            loop.start(_fitted(model, data, recipe), begun)
+            loop.start(fitted(model, data, recipe), begun)
             if checkpoints is not None and loop.history:
                 checkpoints.save(0, loop.state, loop.history)
         if output is not None:
@@ -164,16 +163,6 @@ def _without_weights(model: Model, seed: int) -> Model:
     )
 
 
-def _fitted(model: Model, data: Data, recipe: Recipe) -> Model:
-    """Where training starts: with the statistics and the head that the recipe has fitted first."""
-    if recipe.recalibrate:
-        model = recalibrate(model, data, batch_size=recipe.eval_batch_size)
-    if recipe.linear_probe:
-        model, probe = linear_probe(model, data, batch_size=recipe.eval_batch_size, seed=recipe.seed)
-        say(f"the head is fitted to the features (logistic regression, strength {probe.strength:g})")
-    return model
-
-
 def _identity(model: Model, data: Data, recipe: Recipe, cached: tuple[CachedPhase | None, ...]) -> dict[str, Any]:
     """Everything that the bits of a run depend on, by name."""
     fields = recipe.model_dump(mode="json", exclude={"output", "model", "data", "eval_batch_size"})
@@ -182,14 +171,21 @@ def _identity(model: Model, data: Data, recipe: Recipe, cached: tuple[CachedPhas
         "groups": list(recipe.groups.items()),  # their order counts
         "model": model.name,
         "architecture": [model.graph.architecture, {k: v for k, v in model.graph.options.items() if v is not None}],
-        "weights": _fingerprint(model),
+        "weights": weights_fingerprint(model),
         "data": data.fingerprint,
         "features": [phase and [phase.after, phase.views, phase.whole] for phase in cached],
     }
     return json.loads(json.dumps(identity, default=repr))
 
 
-def _fingerprint(model: Model) -> str:
+def weights_fingerprint(model: Model) -> str:
+    """16 hex digits that change with any bit of a model's parameters and statistics.
+
+    >>> import jaxtl
+    >>> one, other = (jaxtl.load("cifar_resnet20", weights=None, seed=seed) for seed in (0, 1))
+    >>> len(weights_fingerprint(one)), weights_fingerprint(one) == weights_fingerprint(other)
+    (16, False)
+    """
     import hashlib
 
     digest = hashlib.sha256()

@@ -128,7 +128,7 @@ def with_probe(model: Model, probe: Probe) -> Model:
     >>> float(with_probe(model, probe).params["fc"]["kernel"].sum())
     192.0
     """
-    kernel, bias = _head_leaves(model)
+    kernel, bias = check_head(model)
     flat = flatten(model.params)
     shape = flat[kernel].shape
     if shape[-2:] != probe.kernel.shape:
@@ -138,6 +138,28 @@ def with_probe(model: Model, probe: Probe) -> Model:
         )
     fitted = {kernel: jnp.asarray(probe.kernel).reshape(shape), bias: jnp.asarray(probe.bias)}
     return model.replace(params=unflatten({**flat, **fitted}))
+
+
+def check_head(model: Model) -> tuple[str, str]:
+    """Paths of the head's kernel and bias, where these are all it has; a 1x1 convolution's kernel is a matrix too.
+
+    Raises:
+        InputError: it has other parameters.
+
+    >>> import jaxtl
+    >>> check_head(jaxtl.load("cifar_resnet20", weights=None, num_classes=3))
+    ('fc.kernel', 'fc.bias')
+    """
+    head = model.graph.head
+    paths = [path for path in model.graph.params if model.graph.in_head(path)]
+    expected = (f"{head}.kernel", f"{head}.bias")
+    if sorted(paths) != sorted(expected) or model.graph.params[expected[0]].shape[:-2] not in ((), (1, 1)):
+        has = ", ".join(paths) if paths else "no parameter"
+        raise InputError(
+            f"a linear probe needs a head of one linear layer, and that of {model.name} has {has}; "
+            "load the model with num_classes=N and without the option head"
+        )
+    return expected
 
 
 def linear_probe(
@@ -172,7 +194,7 @@ def linear_probe(
     True
     """
     check_fits(model, data)
-    _head_leaves(model)
+    check_head(model)
     features = extract(model, data, batch_size=batch_size)
     probe = fit_probe(
         features[HEAD],
@@ -183,20 +205,6 @@ def linear_probe(
         label_smoothing=label_smoothing,
     )
     return with_probe(model, probe).replace(classes=data.classes), probe
-
-
-def _head_leaves(model: Model) -> tuple[str, str]:
-    """Paths of the head's kernel and bias, where these are all it has; a 1x1 convolution's kernel is a matrix too."""
-    head = model.graph.head
-    paths = [path for path in model.graph.params if model.graph.in_head(path)]
-    expected = (f"{head}.kernel", f"{head}.bias")
-    if sorted(paths) != sorted(expected) or model.graph.params[expected[0]].shape[:-2] not in ((), (1, 1)):
-        has = ", ".join(paths) if paths else "no parameter"
-        raise InputError(
-            f"a linear probe needs a head of one linear layer, and that of {model.name} has {has}; "
-            "load the model with num_classes=N and without the option head"
-        )
-    return expected
 
 
 def _checked(features: Any, labels: Any, num_classes: int, what: str) -> Labelled:

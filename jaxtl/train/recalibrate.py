@@ -37,11 +37,22 @@ def recalibrate(
     >>> float(model.batch_stats["bn1"]["var"].mean()), float(adapted.batch_stats["bn1"]["var"].mean()) != 1
     (1.0, True)
     """
+    check_batch_norms(model)
     norms = frozenset(model.graph.batch_norms)
-    if not norms:
-        raise InputError(f"{model.name} has no BatchNorm, so there are no statistics to recalibrate")
     if batches is not None and batches < 1:
         raise InputError(f"batches must be at least 1, not {batches}")
     modes = Modes(adapt=norms, observe=norms)
     most = None if batches is None else batches * batch_size
     return model.replace(batch_stats=pooled_statistics(model, data, modes, batch_size, split, most))
+
+
+def check_batch_norms(model: Model) -> None:
+    """Raises ``InputError`` for a network without BatchNorm.
+
+    >>> import jaxtl
+    >>> check_batch_norms(jaxtl.load("vit_tiny_patch16_224", weights=None, num_classes=2))
+    Traceback (most recent call last):
+    jaxtl.errors.InputError: vit_tiny_patch16_224 has no BatchNorm, so there are no statistics to recalibrate
+    """
+    if not model.graph.batch_norms:
+        raise InputError(f"{model.name} has no BatchNorm, so there are no statistics to recalibrate")

@@ -18,6 +18,7 @@ from jaxtl.pretrained.load import load
 from jaxtl.recipe import Augment as AugmentRanges
 from jaxtl.recipe import DataSection, Recipe
 from jaxtl.train.fine_tune import Result, fine_tune
+from jaxtl.train.fitted import check_fittable
 from jaxtl.train.task import check_task
 
 _CHOICE = (
@@ -56,7 +57,7 @@ def prepare(recipe: Recipe) -> Prepared:
     """
     network, images = recipe.require("model"), recipe.require("data")
     unsized = Preprocess(size=(32, 32)).with_channels(network.in_chans or 3)
-    found = open_data(images.source, unsized, **_how(images, recipe.seed))
+    found = open_data(images.source, unsized, **how_opened(images, recipe.seed))
     check_task(recipe, found)
     rates = {"drop_rate": network.drop_rate, "drop_path_rate": network.drop_path_rate}
     model = load(
@@ -81,19 +82,24 @@ def prepare(recipe: Recipe) -> Prepared:
         train_size=images.train_size,
         storage=images.storage,
         sampling=images.sampling,
-        **_how(images, recipe.seed),
+        **how_opened(images, recipe.seed),
         max_bad=images.max_bad,
     )
     say(data.describe())
     expanded = expand(recipe, model.graph)
     check_task(expanded, data)
+    check_fittable(model, expanded)
     steps = data.steps_per_epoch(recipe.batch_size)
     phases = range(len(expanded.all_phases))
     return Prepared(model, data, expanded, tuple(make_optimizer(expanded, model, steps, phase) for phase in phases))
 
 
-def _how(images: DataSection, seed: int) -> dict[str, Any]:
-    """Which images and labels are taken and which are held out, as keywords of `open_data`."""
+def how_opened(images: DataSection, seed: int) -> dict[str, Any]:
+    """Which images and labels are taken and which are held out, as keywords of `open_data`.
+
+    >>> how_opened(DataSection(source="digits", val_fraction=0.3), seed=1)["val_fraction"]
+    0.3
+    """
     return {"seed": seed, **{name: getattr(images, name) for name in _CHOICE}}
 
 

@@ -38,6 +38,19 @@ def write_history(output: Path, history: Records) -> None:
     write_whole(output / "history.jsonl", "".join(json.dumps(record) + "\n" for record in history))
 
 
+def read_history(output: Path) -> Records:
+    """The records of ``history.jsonl``; none where it is not there.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_history(folder, [{"epoch": 1}])
+    >>> read_history(folder), read_history(folder / "nowhere")
+    ([{'epoch': 1}], [])
+    """
+    path = output / "history.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
 def write_results(
     output: Path, recipe: Recipe, data: Data, history: Records, tuned: Model, best: tuple[Model, Any] | None
 ) -> None:

@@ -48,6 +48,13 @@ def test_every_strategy_is_a_whole_recipe_that_reads_back(name: str, tmp_path) -
     assert expand(recipe, GRAPH) is recipe
 
 
+def test_from_scratch_is_written_down_as_without_weights() -> None:
+    given = Recipe.from_keywords(strategy="scratch", model={"name": "resnet18", "until": "layer2"})
+    model = expand(given, GRAPH).require("model")
+    assert (model.name, model.weights, model.until) == ("resnet18", None, "layer2")
+    assert expand(given.replace(strategy="full"), GRAPH).require("model").weights == "default"
+
+
 @pytest.mark.parametrize(
     ("name", "stages"),
     [

@@ -63,6 +63,15 @@ def test_history_shows_what_was_recorded(tmp_path, drawn):
     assert lines(rate)["slow"][1] == pytest.approx([1e-4, 5e-5, 1e-4 / 3, 2.5e-5])
 
 
+def test_the_best_of_equal_epochs_is_the_latest_and_losses_are_of_any_kind(tmp_path, drawn):
+    """As the model in best/ is chosen."""
+    records = history()
+    records[1]["val_accuracy"] = records[3]["val_accuracy"]
+    plot_history(records, tmp_path / "history.png")
+    assert drawn[0].axes[1].get_title("right") == "best 70.0 %, epoch 4"
+    assert drawn[0].axes[0].get_ylabel() == "loss"
+
+
 def test_a_png_with_something_on_it(tmp_path):
     with Image.open(plot_history(history(), tmp_path / "history.png")) as image:
         assert image.format == "PNG"
@@ -124,6 +133,50 @@ def test_names_of_equal_curves_do_not_overlap(tmp_path, drawn):
     assert np.diff(heights).min() > 0.05 * (high - low)
 
 
+def test_runs_that_stopped_early_count_with_their_last_accuracy(tmp_path, drawn):
+    def run(*accuracies: float) -> list[dict]:
+        return [{"epoch": epoch, "val_accuracy": value} for epoch, value in enumerate(accuracies, 1)]
+
+    runs = {"early": [run(0.5, 0.6), run(0.5, 0.7, 0.8, 0.95)], "other": [run(0.6, 0.7, 0.8, 0.8)] * 2}
+    plot_comparison(runs, tmp_path / "comparison.png")
+    (axes,) = drawn[0].axes
+    assert lines(axes)["early"] == ([1, 2, 3, 4], pytest.approx([50, 65, 70, 77.5]))
+    assert [text.get_text() for text in axes.texts] == ["early  77.5 %", "other  80.0 %"]
+
+
+def test_names_stay_in_the_image(tmp_path, drawn):
+    plot_comparison({name: [history()] for name in "abcdefg"}, tmp_path / "comparison.png")
+    (axes,) = drawn[0].axes
+    assert max(text.xy[1] for text in axes.texts) <= axes.get_ylim()[1]
+
+
+@pytest.mark.parametrize("count", [2, 12, 40])
+def test_many_or_long_names_stand_below_the_axes(tmp_path, drawn, count):
+    names = [f"optimizer.fast.lr={number},label_smoothing=0.1,mixup=$x_{{2$" for number in range(count)]
+    plot_comparison(
+        {name: [history(start=0.3 + 0.01 * number)] for number, name in enumerate(names)}, tmp_path / "c.png"
+    )
+    figure = drawn[0]
+    (axes,) = figure.axes
+    (legend,) = figure.legends
+    listed = [text.get_text() for text in legend.get_texts()]
+    assert listed[0] == f"1  {names[-1]}  {50 + count - 1:.1f} %"
+    assert len(listed) == count
+    numbers = [text.get_text() for text in axes.texts]
+    assert numbers == ([str(number) for number in range(1, count + 1)] if count <= 30 else [])
+    looks = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
+    assert len(looks) == min(count, 4 * len(COLOURS))
+    inside = figure.get_window_extent()
+    for shown in (legend, *axes.texts):
+        box = shown.get_window_extent()
+        assert inside.x0 <= box.x0
+        assert inside.y0 <= box.y0
+        assert box.x1 <= inside.x1
+        assert box.y1 <= inside.y1
+    assert axes.get_position().width > 0.75
+    assert axes.get_position().height * figure.get_figheight() > 3.5
+
+
 def test_nothing_to_draw(tmp_path):
     with pytest.raises(InputError, match="no history to draw"):
         plot_history([], tmp_path / "history.png")
@@ -132,6 +185,7 @@ def test_nothing_to_draw(tmp_path):
     with pytest.raises(InputError, match="no history to draw for 'b', 'c'"):
         plot_comparison({"a": [history()], "b": [[]], "c": []}, tmp_path / "comparison.png")
     assert not list(tmp_path.iterdir())
+    plot_comparison({f"run {number}": [[{"epoch": 1}]] for number in range(9)}, tmp_path / "comparison.png")
 
 
 def test_drawing_leaves_pyplot_alone(tmp_path):

@@ -50,6 +50,42 @@ def test_a_sound_folder_is_fine(folder, capsys):
     assert "nothing has to be mended" in out
 
 
+@pytest.fixture
+def table(tmp_path):
+    """Ten pictures with a table of a column more."""
+
+    def write(column: str, cell) -> str:
+        for number in range(10):
+            picture(number).save(tmp_path / f"{number}.png")
+        lines = [f"path,{column}", *(f"{number}.png,{cell(number)}" for number in range(10))]
+        (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+        return f"csv:{tmp_path / 'labels.csv'}"
+
+    return write
+
+
+def test_labels_of_which_an_image_has_any(table, capsys):
+    spec = table("label", lambda number: ("red;big", "red", "red;small", "red", "")[number % 5])
+    found = check(spec, progress=False)
+    assert (found.fine, found.task, found.images) == (True, "multi-label", {"train": 8, "val": 2})
+    assert {name: sum(counts.values()) for name, counts in found.classes.items()} == {"red": 8, "big": 2, "small": 2}
+    assert main(["check", spec]) == 0
+    out = capsys.readouterr().out
+    assert "8 train + 2 val images with any of 3 labels" in out
+    assert "balanced" not in out
+
+
+def test_numbers(table, tmp_path, capsys):
+    assert main(["check", table("label", lambda number: f"{number}.5")]) == 0
+    assert "8 train + 2 val images with 1 number: label\n" in capsys.readouterr().out
+    images = np.random.default_rng(0).integers(0, 256, (10, 20, 20, 3), dtype=np.uint8)
+    np.savez(tmp_path / "two.npz", images=images, labels=np.random.default_rng(1).random((10, 2)))
+    assert main(["check", f"arrays:{tmp_path / 'two.npz'}", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["task"], found["images"]) == ("regression", {"train": 8, "val": 2})
+    assert (len(found["outputs"]), found["classes"]) == (2, {})
+
+
 def test_every_broken_image_is_told_with_its_reason(folder, capsys):
     (folder / "train/cat/empty.jpg").touch()
     (folder / "train/cat/page.jpg").write_text("<!DOCTYPE html><html></html>")

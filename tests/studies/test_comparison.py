@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import jaxtl
 from jaxtl.errors import InputError
@@ -124,6 +126,34 @@ def test_another_recipe_in_the_same_output_is_refused(rows, output) -> None:
         compare(RECIPE.replace(batch_size=10), TWO, samples=40, seeds=2, output=output, progress=False)
 
 
+def test_runs_with_other_images_or_weights_are_not_compared(tmp_path) -> None:
+    """A finished run is taken as it is only while the images and the weights are those that it had."""
+    generator = np.random.default_rng(0)
+
+    def add(name: str) -> None:
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / "images" / name)
+
+    for name in ("ant", "bee"):
+        for number in range(6):
+            add(f"{name}/{number}.png")
+    jaxtl.save(jaxtl.load("cifar_resnet20", weights=None, num_classes=2), tmp_path / "model")
+    recipe = RECIPE.replace(
+        model={"name": "cifar_resnet20", "weights": str(tmp_path / "model"), "until": "stem"},
+        **{"data.source": f"folder:{tmp_path / 'images'}", "data.val_fraction": 0.4, "batch_size": 4},
+    )
+    call = {"seeds": 1, "output": tmp_path / "out", "progress": False}
+    rows = compare(recipe, {"head only": HEAD_ONLY}, **call)
+    assert compare(recipe, {"head only": HEAD_ONLY}, **call) == rows
+    jaxtl.save(jaxtl.load("cifar_resnet20", weights=None, num_classes=2, seed=1), tmp_path / "model")
+    with pytest.raises(InputError, match=r"^head only: .*seed-0 holds a run with other weights than there are now"):
+        compare(recipe, TWO, **call)
+    add("ant/new.png")
+    with pytest.raises(InputError, match=r"seed-0 holds a run with other images than there are now"):
+        compare(recipe, {"head only": HEAD_ONLY}, **call)
+    assert not (tmp_path / "out" / "all").exists()
+
+
 def test_an_unreadable_result_is_named(rows, output, tmp_path) -> None:
     folder = tmp_path / "all" / "seed-0"
     folder.mkdir(parents=True)
@@ -175,6 +205,17 @@ def test_of_three_groups_slow_and_fast_are_kept(tmp_path, caplog) -> None:
     assert [record.getMessage() for record in caplog.records] == [
         "optimizer.early is left out: here the groups are slow (the body) and fast (the head)"
     ]
+
+
+def test_strategies_that_the_data_has_no_use_for_are_told_before_the_first_run(tmp_path) -> None:
+    lines = "\n".join(f"{number}.png,{'red' if number % 2 else 'red;big'}" for number in range(8))
+    (tmp_path / "labels.csv").write_text(f"path,label\n{lines}\n")
+    for number in range(8):
+        Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    recipe = RECIPE.replace(loss="sigmoid", **{"data.source": f"csv:{tmp_path / 'labels.csv'}", "batch_size": 4})
+    with pytest.raises(InputError, match=r"^lp-ft: .*linear_probe needs one class an image"):
+        compare(recipe, ["features", "lp-ft"], seeds=1, output=tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_to_compare(tmp_path) -> None:

@@ -7,8 +7,12 @@ import pytest
 from small_models import bits
 
 import jaxtl
+from jaxtl.finetune.strategies import expand
 from jaxtl.recipe import Recipe
 from jaxtl.studies.lr_finder import find_rates, suggestions
+from jaxtl.train.fitted import fitted
+from jaxtl.train.state import TrainState
+from jaxtl.trees import map_with_path
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +79,33 @@ def test_the_rules() -> None:
 def test_ranges_that_are_none(model, data, options: dict, message: str) -> None:
     with pytest.raises(jaxtl.InputError, match=message):
         find_rates(model, data, Recipe(), **options)
+
+
+@pytest.mark.parametrize("fields", [{"strategy": "lp-ft"}, {"recalibrate": True}])
+def test_it_starts_where_training_starts(model, data, monkeypatch, fields) -> None:
+    """From a head that was fitted, and from new statistics, where the recipe has them."""
+    started: list[jaxtl.Model] = []
+    create = TrainState.create
+
+    def noted(model, *rest, **options):
+        started.append(model)
+        return create(model, *rest, **options)
+
+    monkeypatch.setattr(TrainState, "create", noted)
+    recipe = Recipe.from_keywords(batch_size=32, **fields)
+    found = find_rates(model, data, recipe, steps=10)
+    start = fitted(model, data, expand(recipe, model.graph))
+    assert (bits(started[0].params), bits(started[0].batch_stats)) == (bits(start.params), bits(start.batch_stats))
+    assert (bits(start.params), bits(start.batch_stats)) != (bits(model.params), bits(model.batch_stats))
+    assert set(found.settings) == {"optimizer.slow.lr", "optimizer.fast.lr"}
+
+
+def test_a_recipe_without_training_has_no_rates(model, data) -> None:
+    with pytest.raises(jaxtl.InputError, match="trains for 0 epochs, so that no rate is used"):
+        find_rates(model, data, Recipe(strategy="linear-probe"))
+
+
+def test_a_first_step_that_is_not_finite(model, data) -> None:
+    broken = model.replace(params=map_with_path(lambda path, leaf: leaf * np.float32("nan"), model.params))
+    with pytest.raises(FloatingPointError, match="not finite in the first step"):
+        find_rates(broken, data, Recipe(batch_size=16))

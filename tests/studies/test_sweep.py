@@ -7,6 +7,7 @@ import pytest
 from jaxtl.errors import InputError
 from jaxtl.recipe import Recipe
 from jaxtl.studies.sweep import grid, is_sweep, parse_sweep, sweep
+from jaxtl.train import fine_tune as training
 
 RECIPE = Recipe.from_keywords(
     model={"name": "cifar_resnet20", "weights": None, "until": "stem"},
@@ -36,6 +37,79 @@ def test_one_run_for_each_combination(tmp_path, capsys) -> None:
     assert "optimizer.fast.lr=0.01,label_smoothing=0.1" in capsys.readouterr().out
 
 
+def test_the_kinds_of_an_optimizer_are_values_too(tmp_path) -> None:
+    rows = sweep(RECIPE, {"optimizer.fast.name": ["adamw", "sgd"]}, output=tmp_path, progress=False)
+    stored = [json.loads((tmp_path / row["name"] / "seed-0" / "run.json").read_text())["recipe"] for row in rows]
+    assert [recipe["optimizer"]["fast"]["name"] for recipe in stored] == ["adamw", "sgd"]
+
+
+def test_a_value_that_diverges_is_told_and_the_others_are_tried(tmp_path, capsys, monkeypatch) -> None:
+    fields = {"optimizer.fast.lr": [1e38, 0.1]}
+    bad, good = sweep(RECIPE, fields, output=tmp_path)
+    assert (bad["mean"], bad["lowest"], bad["trained"], bad["accuracies"], bad["diverged"]) == (
+        *(None, None, None),
+        [None],
+        1,
+    )
+    assert (good["accuracies"], good["diverged"]) == ([good["mean"]], 0)
+    assert json.loads((tmp_path / "results.json").read_text())["rows"] == [bad, good]
+    assert (tmp_path / "curves.png").is_file()
+    printed = capsys.readouterr().out
+    assert "optimizer.fast.lr=1e+38, seed 0: diverged: the loss or a gradient is not finite in epoch 1" in printed
+    assert "1 of 1" in printed
+    assert "…" not in printed
+    monkeypatch.setattr(training, "fine_tune", None)  # nothing is trained again
+    assert sweep(RECIPE, fields, output=tmp_path, progress=False) == [bad, good]
+
+
+def test_where_all_diverge_there_is_nothing_to_draw(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(training, "fine_tune", diverging)
+    rows = sweep(RECIPE, {"optimizer.fast.lr": [1, 2]}, output=tmp_path, seeds=2)
+    assert [(row["accuracies"], row["diverged"]) for row in rows] == [([None, None], 2)] * 2
+    assert not (tmp_path / "curves.png").exists()
+
+
+def diverging(*_, **__):
+    raise FloatingPointError("not finite")
+
+
+def test_what_cannot_run_is_found_before_the_first_run(tmp_path) -> None:
+    with pytest.raises(InputError, match=r"^model.until=stm: .*did you mean 'stem'"):
+        sweep(RECIPE, {"model.until": ["stem", "stm"]}, output=tmp_path)
+    with pytest.raises(InputError, match=r"^studies compare accuracies, and the loss 'mse' has none$"):
+        sweep(RECIPE.replace(loss="mse"), {"epochs": [1, 2]}, output=tmp_path)
+    hidden = RECIPE.replace(**{"model.head": [8], "groups": {"*": "fast"}})
+    with pytest.raises(InputError, match=r"^linear_probe=True: a linear probe needs a head of one linear layer"):
+        sweep(hidden, {"linear_probe": [False, True]}, output=tmp_path)
+    with pytest.raises(InputError, match=r"(?s)^before the first run: 2 problems.*model.name=a.*model.name=b"):
+        sweep(RECIPE, {"model.name": ["a", "b", "cifar_resnet20"]}, output=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_fields_of_the_training_where_nothing_trains(tmp_path) -> None:
+    planned = Recipe(model=RECIPE.model, data=RECIPE.data, strategy="linear-probe")
+    with pytest.raises(
+        InputError, match=r"optimizer.fast.lr would change nothing: .* 0 epochs; give it another strategy"
+    ):
+        sweep(planned, {"optimizer.fast.lr": [0.1, 0.01], "model.until": ["stem", "layer1"]}, output=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_results_of_another_study_are_not_replaced(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(training, "fine_tune", diverging)
+    sweep(RECIPE, {"epochs": [1, 2]}, output=tmp_path, progress=False)
+    results = (tmp_path / "results.json").read_text()
+    with pytest.raises(
+        InputError, match=r"results.json holds the results of 'epochs=1', 'epochs=2', which this study would"
+    ):
+        sweep(RECIPE, {"batch_size": [10, 20]}, output=tmp_path, progress=False)
+    assert (tmp_path / "results.json").read_text() == results
+    assert len(sweep(RECIPE, {"epochs": [1, 2, 3]}, output=tmp_path, progress=False)) == 3
+    (tmp_path / "results.json").write_text('{"from scratch": [0.5]}')
+    with pytest.raises(InputError, match="holds no results of a study"):
+        sweep(RECIPE, {"epochs": [1, 2]}, output=tmp_path, progress=False)
+
+
 def test_wrong_values_are_found_before_the_first_run(tmp_path) -> None:
     with pytest.raises(InputError, match=r"optimizer.fast.lr"):
         sweep(RECIPE, {"optimizer.fast.lr": [0.1, -1]}, output=tmp_path)
@@ -54,6 +128,7 @@ def test_wrong_values_are_found_before_the_first_run(tmp_path) -> None:
         ("recalibrate=true,false", "recalibrate", [True, False]),
         ('model.weights="a,b",c', "model.weights", ["a,b", "c"]),
         ("groups.layer1.*=slow,frozen", "groups.layer1.*", ["slow", "frozen"]),
+        ("model.weights=2024-13-45,2024-11-27", "model.weights", ["2024-13-45", "2024-11-27"]),
     ],
 )
 def test_words_of_the_command_line(text, field, values) -> None:
@@ -70,8 +145,10 @@ def test_words_that_are_no_sweep(text) -> None:
     "text", ["epochs", "epochs=", "=1,2", "epochs=1,,2", "epochs=[1],[2]", "epochs={a,b", "a=1,'b"]
 )
 def test_what_cannot_be_read(text) -> None:
-    with pytest.raises(InputError, match=r"no sweep|no single value"):
+    with pytest.raises(InputError, match=r"no sweep|no single value|is no YAML"):
         parse_sweep(text)
+    with pytest.raises(InputError, match="starts a comment"):
+        parse_sweep("data.source=folder:a #1,folder:a #2")
 
 
 def test_grids_that_make_no_sense() -> None:

@@ -11,6 +11,7 @@ from jaxtl.errors import InputError
 from jaxtl.recipe import AdamW, Recipe
 from jaxtl.studies.drift import distance, drift, linear_cka
 from jaxtl.studies.transferability import frozen_up_to, transferability
+from jaxtl.train import fine_tune as training
 from jaxtl.trees import map_with_path
 
 RECIPE = Recipe.from_keywords(
@@ -86,3 +87,15 @@ def test_the_whole_study(tmp_path, capsys) -> None:
     assert f"{found['stages'][1]['similarity']:.3f}" in printed
     again = transferability(RECIPE, output=tmp_path, seeds=1, progress=False)
     assert again == found
+
+
+def test_where_full_fine_tuning_diverges_nothing_is_said_of_the_stages(tmp_path, monkeypatch, capsys) -> None:
+    def diverging(*_, **__):
+        raise FloatingPointError("not finite")
+
+    monkeypatch.setattr(training, "fine_tune", diverging)
+    found = transferability(RECIPE, output=tmp_path, seeds=1)
+    assert [(row["mean"], row["diverged"]) for row in found["rows"]] == [(None, 1)] * 3
+    assert found["stages"] == []
+    assert (tmp_path / "transferability.png").is_file()
+    assert "frozen-0, seed 0: diverged: not finite" in capsys.readouterr().out

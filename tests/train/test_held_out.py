@@ -1,0 +1,93 @@
+"""Evaluation looks at the images that were held out in training, and says which split it took."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+import jaxtl
+from jaxtl.cli import main
+from jaxtl.recipe import Recipe
+from jaxtl.train.held_out import open_held_out
+from jaxtl.train.run import train
+
+FOLDS = Recipe.from_keywords(data={"source": "digits", "folds": 4, "fold": 2, "train_samples": 50}, seed=3)
+
+
+@pytest.fixture(scope="module")
+def model() -> jaxtl.Model:
+    return jaxtl.load("cifar_resnet20", weights=None, in_chans=1, until="stem")
+
+
+@pytest.fixture
+def saved(model, tmp_path):
+    """A model whose folder records a training on one of four folds."""
+    training = {
+        "recipe": FOLDS.model_dump(mode="json"),
+        "data": {"source": "digits", "split": "fold 2 of 4, seed 3"},
+    }
+    return jaxtl.save(model, tmp_path / "model", training=training)
+
+
+@pytest.fixture
+def said(caplog):
+    caplog.set_level(logging.INFO, "jaxtl")
+    return lambda: caplog.records[-1].getMessage()
+
+
+def test_the_split_of_the_training(model, saved, said) -> None:
+    found = open_held_out(model, saved, "digits")
+    expected = jaxtl.open_data("digits", model, folds=4, fold=2, seed=3)
+    assert found.val.names == expected.val.names
+    assert set(found.train.names) == set(expected.train.names)
+    assert said() == "449 validation images of digits: fold 2 of 4, seed 3, as in training"
+
+
+def test_another_split_where_it_is_asked_for(model, saved, said, tmp_path) -> None:
+    found = open_held_out(model, saved, "digits", val_fraction=0.1)
+    assert found.split == "10% held out, seed 3"
+    assert said().endswith("; the model may have seen them: it was trained with fold 2 of 4, seed 3")
+    assert open_held_out(model, saved, "digits", seed=5).split == "fold 2 of 4, seed 5"
+    other = jaxtl.open_data("digits", model, val_fraction=0.5, seed=9)
+    other.write_split(tmp_path / "split.json")
+    assert open_held_out(model, saved, "digits", split_file=tmp_path / "split.json").val.names == other.val.names
+    assert said().endswith(": split of split.json")
+
+
+def test_what_is_not_recorded_is_told(model, saved, said, tmp_path) -> None:
+    for folder in ("cifar_resnet20", jaxtl.save(model, tmp_path / "plain")):
+        assert open_held_out(model, folder, "digits").split == "20% held out, seed 0"
+        assert said().endswith("20% held out, seed 0; no training on them is recorded")
+    by_hand = {"recipe": Recipe(seed=1).model_dump(mode="json"), "data": {"source": "digits", "split": "my own"}}
+    open_held_out(model, jaxtl.save(model, tmp_path / "by_hand", training=by_hand), "digits")
+    assert said().endswith("20% held out, seed 0; the model may have seen them: it was trained with my own")
+
+
+def test_the_same_folder_by_another_path(model, said, tmp_path, monkeypatch) -> None:
+    from PIL import Image
+
+    for name in ("ant", "bee"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(10):
+            Image.new("L", (8, 8), 20 * number).save(tmp_path / "images" / name / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    recipe = Recipe.from_keywords(data={"source": "folder:images/", "val_fraction": 0.3})
+    training = {"recipe": recipe.model_dump(mode="json"), "data": {"source": "folder:images/", "split": "30%"}}
+    folder = jaxtl.save(model, tmp_path / "model", training=training)
+    assert open_held_out(model, folder, f"folder:{tmp_path / 'images'}").split == "30% held out, seed 0"
+
+
+def test_what_a_run_records_is_what_evaluation_takes(tmp_path, capsys) -> None:
+    recipe = Recipe.from_keywords(
+        model={"name": "cifar_resnet20", "weights": None, "until": "stem"},
+        data={"source": "digits", "size": 8, "augment": "none", "val_fraction": 0.05, "train_samples": 40},
+        groups={"head": "fast", "*": "frozen"},
+        epochs=1,
+        batch_size=20,
+        seed=4,
+        output=tmp_path,
+    )
+    accuracy = train(recipe).history[-1]["val_accuracy"]
+    assert main(["eval", str(tmp_path / "model"), "digits"]) == 0
+    assert capsys.readouterr().out.startswith(f"accuracy {100 * accuracy:.2f} %")
