@@ -48,7 +48,7 @@ class WindowAttention(nnx.Module):
 
     def __call__(self, x: jax.Array, regions: np.ndarray | None = None) -> jax.Array:
         query, key, value = (heads(part, self.heads) for part in jax.numpy.split(self.qkv(x), 3, axis=-1))
-        bias = mask_regions(look_up_bias(self.relative_position_bias_table[...], self.window), regions, len(x))
+        bias = mask_regions(look_up_bias(self.relative_position_bias_table[...], self.window), regions, x.shape[0])
         return self.proj(attend(query, key, value, bias).reshape(*x.shape[:-1], -1))
 
 

@@ -55,7 +55,7 @@ class CosineWindowAttention(nnx.Module):
         query, key, value = (heads(part, self.heads) for part in (query, key, value))
         scale = jnp.exp(jnp.minimum(self.logit_scale[...], _LARGEST_SCALE))[..., 0]
         query = (_unit(query) * scale).astype(x.dtype)
-        bias = mask_regions(look_up_bias(self._bias_table(x.dtype), self.window), regions, len(x))
+        bias = mask_regions(look_up_bias(self._bias_table(x.dtype), self.window), regions, x.shape[0])
         y = attend(query, _unit(key).astype(x.dtype), value, bias, scale=1.0)
         return self.proj(y.reshape(x.shape))
 

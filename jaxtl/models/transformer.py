@@ -24,10 +24,23 @@ _MATRIX = init.Normal(0.02)
 
 
 def side_by_side(tokens: jax.Array) -> jax.Array:
-    """The tokens (batch, tokens, channels), on a GPU with the channels of each side by side in memory. For the sake of
-    the position embedding's gradient XLA would put the batch there, and transpose between all matrix products behind.
+    """The tokens (batch, tokens, channels), on a GPU, where gradients flow through them, with the channels of each side
+    by side in memory. For the sake of the position embedding's gradient XLA would put the batch there, and transpose
+    between all matrix products behind.
     """
-    return with_layout_constraint(tokens, Layout((0, 1, 2))) if on_gpu() else tokens
+    return _side_by_side(tokens) if on_gpu() else tokens
+
+
+@jax.custom_jvp
+def _side_by_side(tokens: jax.Array) -> jax.Array:
+    """A layout cannot be asked for in an exported program."""
+    return tokens
+
+
+@_side_by_side.defjvp
+def _derive(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    tokens, tangent = (with_layout_constraint(array, Layout((0, 1, 2))) for (array,) in (primals, tangents))
+    return tokens, tangent
 
 
 class LayerScale(nnx.Module):
