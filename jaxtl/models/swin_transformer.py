@@ -232,14 +232,18 @@ class SwinTransformer(Network):
         return modules
 
     @property
-    def adapters(self) -> Mapping[str, Callable[[np.ndarray], np.ndarray]]:
-        tables = {
-            f"layers.{i}.blocks.{j}.attn.relative_position_bias_table": partial(resize_bias_table, window=block.window)
+    def adapters(self) -> Mapping[str, Callable[..., np.ndarray]]:
+        tables = {path: partial(resize_bias_table, window=window) for path, window in self.grids.items()}
+        return tables | {"patch_embed.proj.kernel": partial(resize_patches, new=self.patch_embed.patch_size)}
+
+    @property
+    def grids(self) -> Mapping[str, Pair]:
+        return {
+            f"layers.{i}.blocks.{j}.attn.relative_position_bias_table": block.window
             for i, stage in enumerate(_children(self.layers))
             for j, block in enumerate(_children(stage.blocks))
             if hasattr(block.attn, "relative_position_bias_table")
         }
-        return tables | {"patch_embed.proj.kernel": partial(resize_patches, new=self.patch_embed.patch_size)}
 
     def run_stage(self, name: str, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         if name == "stem":
