@@ -112,7 +112,8 @@ class SwinTransformer(Network):
             so are the patches of another ``patch_size``.
         patch_size: side of the patches that are the first tokens.
         window_size: side of the windows in tokens or (rows, columns), or one of these for each stage.
-        num_classes, in_chans, until, drop_rate, drop_path_rate, head: see ``jaxtl.models.registry.build``.
+        num_classes, in_chans, until, drop_rate, drop_path_rate, head: see ``jaxtl.models.registry.build``. timm's
+            ``drop_path_rate`` is 0.1 when none is given, here it is 0.
         head_dim: width of an attention head; the stage's width over its heads when not given.
         mlp_ratio: hidden width of the MLPs in parts of the stage's.
         qkv_bias: whether queries, keys and values have a bias.
