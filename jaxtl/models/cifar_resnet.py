@@ -87,7 +87,7 @@ class CifarResNet(Network):
 
     def classify(self, pooled: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         pooled = self.head_drop(pooled, rngs)
-        return pooled if self.fc is None else self.fc(pooled)
+        return pooled if self.fc is None else self.fc(pooled, rngs)
 
 
 ARCHITECTURES = {f"cifar_resnet{6 * blocks + 2}": {"blocks": blocks} for blocks in (3, 5, 7, 9, 18)}

@@ -268,7 +268,7 @@ class ConvNeXt(Network):
 
     def classify(self, pooled: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         pooled = self.head_drop(pooled, rngs)
-        return pooled if self.head.fc is None else self.head.fc(pooled)
+        return pooled if self.head.fc is None else self.head.fc(pooled, rngs)
 
 
 def _check(option: str, value: object, known: tuple) -> None:

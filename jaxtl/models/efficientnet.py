@@ -204,7 +204,7 @@ class EfficientNet(Network):
 
     def classify(self, pooled: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         pooled = self.head_drop(pooled, rngs)
-        return pooled if self.classifier is None else self.classifier(pooled)
+        return pooled if self.classifier is None else self.classifier(pooled, rngs)
 
 
 def _choose(option: str, value: Any, known: dict):

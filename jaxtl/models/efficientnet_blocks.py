@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxtl.backend import on_cpu
 from jaxtl.errors import InputError
 from jaxtl.models import init
 from jaxtl.models.block_strings import Block, Kernel, Options, make_divisible
@@ -81,7 +82,11 @@ class CondConv(nnx.Module):
         self.padding: int | str = padding or (stride - 1 + dilation * (kernel_size - 1)) // 2
 
     def __call__(self, x: jax.Array, routing: jax.Array) -> jax.Array:
-        """``routing``: (batch, experts)."""
+        """``routing``: (batch, experts).
+
+        All images' kernels together are a convolution in as many groups, whose number must be known, except in the
+        forms for a CPU. Where it is not, in an exported program, the images are taken one by one.
+        """
         kernels = (routing @ self.weight[...].astype(x.dtype)).reshape(-1, *self.shape).transpose(0, 3, 4, 2, 1)
 
         def one(image: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -94,7 +99,9 @@ class CondConv(nnx.Module):
                 groups=self.groups,
             )[0]
 
-        return jax.vmap(one)(x, kernels)
+        if on_cpu() or isinstance(x.shape[0], int):
+            return jax.vmap(one)(x, kernels)
+        return jax.lax.map(lambda given: one(*given), (x, kernels))
 
 
 def _plain_conv(in_channels: int, out_channels: int, kernel: int, *, groups: int = 1, **options: Any) -> Conv:

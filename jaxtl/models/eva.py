@@ -8,7 +8,6 @@ Perception Encoder (https://arxiv.org/abs/2504.13181), RoPE-ViT (https://arxiv.o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +35,7 @@ from jaxtl.models.transformer import (
     PatchEmbed,
     SwiGLU,
     heads,
-    resize_grid,
+    resize_positions,
     side_by_side,
 )
 
@@ -352,17 +351,13 @@ class Eva(Network):
         return super().stage_modules | {stage: paths for stage, paths in special.items() if stage in self.stages}
 
     @property
-    def adapters(self) -> Mapping[str, Callable[[np.ndarray], np.ndarray]]:
-        return {"pos_embed": self._resize_positions} if self.pos_embed is not None else {}
-
-    def _resize_positions(self, stored: np.ndarray) -> np.ndarray:
-        """Position embeddings made for another, square, grid."""
+    def adapters(self) -> Mapping[str, Callable[..., np.ndarray]]:
         prefix = 0 if self.no_embed_class else self.num_prefix_tokens
-        side = math.isqrt(stored.shape[1] - prefix)
-        if side * side != stored.shape[1] - prefix:
-            raise InputError(f"the position embeddings of the weights, {stored.shape}, are not those of square images")
-        grid = resize_grid(stored[:, prefix:], (side, side), self.patch_embed.grid)
-        return np.concatenate([stored[:, :prefix], grid], axis=1)
+        return {path: partial(resize_positions, new=grid, prefix=prefix) for path, grid in self.grids.items()}
+
+    @property
+    def grids(self) -> Mapping[str, Pair]:
+        return {} if self.pos_embed is None else {"pos_embed": self.patch_embed.grid}
 
     def run_stage(self, name: str, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         if name == "stem":

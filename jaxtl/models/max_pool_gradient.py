@@ -17,7 +17,8 @@ _COLUMNS = 8  # windows of a row that one program takes
 def fits(
     shape: tuple[int, ...], side: int, stride: int, pads: tuple[tuple[int, int], ...], size: tuple[int, ...]
 ) -> bool:
-    """Whether the kernel is for this pooling: of 3x3 pixels, every other place, on a device that runs it.
+    """Whether the kernel is for this pooling: of 3x3 pixels, every other place, on a device that runs it. With several
+    devices it is not used, because XLA would gather all maps on each of them.
 
     Args:
         shape: of the maxima, (batch, height, width, channels).
@@ -27,7 +28,8 @@ def fits(
     _, height, width, channels = shape
     whole = size == (2 * height, 2 * width) and [first for first, _ in pads] == [1, 1]
     even = width % _COLUMNS == 0 and channels >= 16 and channels & (channels - 1) == 0
-    return (side, stride) == (3, 2) and whole and even and from_ampere_on() and _triton_is_there()
+    runs = from_ampere_on() and jax.device_count() == 1 and _triton_is_there()
+    return (side, stride) == (3, 2) and whole and even and runs
 
 
 @cache

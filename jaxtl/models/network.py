@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from jaxtl.errors import InputError, nearest
+from jaxtl.models.convolution import Pair
 from jaxtl.models.layers import Stack
 from jaxtl.models.pooling import global_average
 
@@ -78,9 +79,16 @@ class Network(nnx.Module):
         return tuple(found)
 
     @property
-    def adapters(self) -> Mapping[str, Callable[[np.ndarray], np.ndarray]]:
+    def adapters(self) -> Mapping[str, Callable[..., np.ndarray]]:
         """For leaves that weights of another shape can fill, such as position embeddings made for another size of
-        images: path -> the function from the stored array, axes in this network's order, to the one that fits."""
+        images: path -> the function from the stored array, axes in this network's order, to the one that fits. For a
+        path in ``grids`` it takes ``old``, the stored array's grid, as well; ``None``: that is not known."""
+        return {}
+
+    @property
+    def grids(self) -> Mapping[str, Pair]:
+        """For those of these leaves that belong to places on a grid, which their shape does not tell: path -> the
+        grid's rows and columns."""
         return {}
 
     def run_stage(self, name: str, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:

@@ -315,7 +315,7 @@ class ResNet(Network):
 
     def classify(self, pooled: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         pooled = self.head_drop(pooled, rngs)
-        return pooled if self.fc is None else self.fc(pooled)
+        return pooled if self.fc is None else self.fc(pooled, rngs)
 
 
 def _choose(option: str, value: str, known: dict):

@@ -18,8 +18,8 @@ def attend(
 
     On a CPU the outputs are divided by the total of the weights, and not the weights. Without a bias the gradient
     computes the weights again instead of keeping them, as FlashAttention does (Dao et al.,
-    https://arxiv.org/abs/2205.14135); so does cuDNN's attention, which a GPU takes for half-precision arrays.
-    `jax.grad` works through both of them and `jax.jvp` does not.
+    https://arxiv.org/abs/2205.14135); so does cuDNN's attention, which a GPU takes for half-precision arrays with heads
+    of one width. `jax.grad` works through both of them and `jax.jvp` does not.
 
     Args:
         bias: added to the weights before the softmax, broadcast to (batch, heads, queries, keys).
@@ -47,7 +47,7 @@ def attend(
 def _by_cudnn(query: jax.Array, key: jax.Array, value: jax.Array, scale: float) -> jax.Array:
     """cuDNN takes even numbers of tokens: another one at the end that counts for nothing makes them so."""
     odd = [array.shape[1] % 2 for array in (query, key)]
-    lengths = [jnp.full(len(array), array.shape[1], jnp.int32) if any(odd) else None for array in (query, key)]
+    lengths = [jnp.full(array.shape[0], array.shape[1], jnp.int32) if any(odd) else None for array in (query, key)]
     query, key, value = (
         jnp.pad(array, ((0, 0), (0, more), (0, 0), (0, 0)))
         for array, more in zip((query, key, value), (*odd, odd[1]), strict=True)
@@ -65,9 +65,11 @@ def _by_cudnn(query: jax.Array, key: jax.Array, value: jax.Array, scale: float) 
 
 
 def _fit_cudnn(*arrays: jax.Array) -> bool:
-    """Whether cuDNN's attention takes them: half precision, heads of up to 128 channels in eights, Ampere or newer."""
+    """Whether cuDNN's attention takes them: half precision, heads of one width, up to 128 channels in eights, Ampere or
+    newer."""
     half = all(array.dtype in (jnp.bfloat16, jnp.float16) for array in arrays)
-    return half and all(array.shape[-1] % 8 == 0 and array.shape[-1] <= 128 for array in arrays) and from_ampere_on()
+    width, *others = {array.shape[-1] for array in arrays}
+    return half and not others and width % 8 == 0 and width <= 128 and from_ampere_on()
 
 
 def _scores(query: jax.Array, key: jax.Array) -> jax.Array:

@@ -80,7 +80,8 @@ def _narrow(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
 
 def _in_place(function, changed: tuple[jax.Array, ...], fixed: tuple[jax.Array, ...], at_once: int):
     """``function(*changed, *fixed)`` gives arrays like those that are changed, here for some images at a time."""
-    if at_once == len(changed[0]):
+    images = changed[0].shape[0]
+    if at_once == images:
         return function(*changed, *fixed)
 
     def step(i: jax.Array, changed: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
@@ -90,7 +91,7 @@ def _in_place(function, changed: tuple[jax.Array, ...], fixed: tuple[jax.Array, 
             lax.dynamic_update_slice_in_dim(array, new, start, 0) for array, new in zip(changed, found, strict=True)
         )
 
-    return lax.fori_loop(0, len(changed[0]) // at_once, step, changed)
+    return lax.fori_loop(0, images // at_once, step, changed)
 
 
 def _images_at_once(query: jax.Array, key: jax.Array, value: jax.Array, steps: int = 1) -> int:

@@ -48,7 +48,7 @@ class WindowAttention(nnx.Module):
 
     def __call__(self, x: jax.Array, regions: np.ndarray | None = None) -> jax.Array:
         query, key, value = (heads(part, self.heads) for part in jax.numpy.split(self.qkv(x), 3, axis=-1))
-        bias = mask_regions(look_up_bias(self.relative_position_bias_table[...], self.window), regions, len(x))
+        bias = mask_regions(look_up_bias(self.relative_position_bias_table[...], self.window), regions, x.shape[0])
         return self.proj(attend(query, key, value, bias).reshape(*x.shape[:-1], -1))
 
 
@@ -112,7 +112,8 @@ class SwinTransformer(Network):
             so are the patches of another ``patch_size``.
         patch_size: side of the patches that are the first tokens.
         window_size: side of the windows in tokens or (rows, columns), or one of these for each stage.
-        num_classes, in_chans, until, drop_rate, drop_path_rate, head: see ``jaxtl.models.registry.build``.
+        num_classes, in_chans, until, drop_rate, drop_path_rate, head: see ``jaxtl.models.registry.build``. timm's
+            ``drop_path_rate`` is 0.1 when none is given, here it is 0.
         head_dim: width of an attention head; the stage's width over its heads when not given.
         mlp_ratio: hidden width of the MLPs in parts of the stage's.
         qkv_bias: whether queries, keys and values have a bias.
@@ -232,14 +233,18 @@ class SwinTransformer(Network):
         return modules
 
     @property
-    def adapters(self) -> Mapping[str, Callable[[np.ndarray], np.ndarray]]:
-        tables = {
-            f"layers.{i}.blocks.{j}.attn.relative_position_bias_table": partial(resize_bias_table, window=block.window)
+    def adapters(self) -> Mapping[str, Callable[..., np.ndarray]]:
+        tables = {path: partial(resize_bias_table, window=window) for path, window in self.grids.items()}
+        return tables | {"patch_embed.proj.kernel": partial(resize_patches, new=self.patch_embed.patch_size)}
+
+    @property
+    def grids(self) -> Mapping[str, Pair]:
+        return {
+            f"layers.{i}.blocks.{j}.attn.relative_position_bias_table": block.window
             for i, stage in enumerate(_children(self.layers))
             for j, block in enumerate(_children(stage.blocks))
             if hasattr(block.attn, "relative_position_bias_table")
         }
-        return tables | {"patch_embed.proj.kernel": partial(resize_patches, new=self.patch_embed.patch_size)}
 
     def run_stage(self, name: str, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         if name == "stem":
@@ -251,7 +256,7 @@ class SwinTransformer(Network):
 
     def classify(self, pooled: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         pooled = self.head_drop(pooled, rngs)
-        return pooled if self.head.fc is None else self.head.fc(pooled)
+        return pooled if self.head.fc is None else self.head.fc(pooled, rngs)
 
 
 def _children(stack: Stack) -> list[Any]:

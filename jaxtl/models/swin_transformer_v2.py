@@ -55,7 +55,7 @@ class CosineWindowAttention(nnx.Module):
         query, key, value = (heads(part, self.heads) for part in (query, key, value))
         scale = jnp.exp(jnp.minimum(self.logit_scale[...], _LARGEST_SCALE))[..., 0]
         query = (_unit(query) * scale).astype(x.dtype)
-        bias = mask_regions(look_up_bias(self._bias_table(x.dtype), self.window), regions, len(x))
+        bias = mask_regions(look_up_bias(self._bias_table(x.dtype), self.window), regions, x.shape[0])
         y = attend(query, _unit(key).astype(x.dtype), value, bias, scale=1.0)
         return self.proj(y.reshape(x.shape))
 
@@ -94,7 +94,8 @@ class SwinTransformerV2(SwinTransformer):
     Args:
         embed_dim, depths, num_heads, img_size, patch_size, window_size, mlp_ratio, qkv_bias, always_partition,
             dynamic_img_size: see ``SwinTransformer``. Weights fit every size of images and windows as they are.
-        num_classes, in_chans, until, drop_rate, drop_path_rate, head: see ``jaxtl.models.registry.build``.
+        num_classes, in_chans, until, drop_rate, drop_path_rate, head: see ``jaxtl.models.registry.build``. timm's
+            ``drop_path_rate`` is 0.1 when none is given, here it is 0.
         act_layer: a name in ``jaxtl.models.layers.ACTIVATIONS``.
         pretrained_window_sizes: for each stage the window, or its side, that the weights' bias was trained with; 0: the
             network's own.

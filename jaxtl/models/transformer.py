@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -24,10 +25,23 @@ _MATRIX = init.Normal(0.02)
 
 
 def side_by_side(tokens: jax.Array) -> jax.Array:
-    """The tokens (batch, tokens, channels), on a GPU with the channels of each side by side in memory. For the sake of
-    the position embedding's gradient XLA would put the batch there, and transpose between all matrix products behind.
+    """The tokens (batch, tokens, channels), on a GPU, where gradients flow through them, with the channels of each side
+    by side in memory. For the sake of the position embedding's gradient XLA would put the batch there, and transpose
+    between all matrix products behind.
     """
-    return with_layout_constraint(tokens, Layout((0, 1, 2))) if on_gpu() else tokens
+    return _side_by_side(tokens) if on_gpu() else tokens
+
+
+@jax.custom_jvp
+def _side_by_side(tokens: jax.Array) -> jax.Array:
+    """A layout cannot be asked for in an exported program."""
+    return tokens
+
+
+@_side_by_side.defjvp
+def _derive(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    tokens, tangent = (with_layout_constraint(array, Layout((0, 1, 2))) for (array,) in (primals, tangents))
+    return tokens, tangent
 
 
 class LayerScale(nnx.Module):
@@ -235,6 +249,37 @@ def resize_grid(array: np.ndarray, old: Pair, new: Pair, method: str = "bicubic"
     rows, columns = (_resize_matrix(before, after, method) for before, after in zip(old, new, strict=True))
     grid = np.asarray(array, np.float32).reshape(*old, width)
     return np.einsum("ij,kl,jlc->ikc", rows, columns, grid).reshape(1, -1, width).astype(np.float32)
+
+
+def resize_positions(
+    stored: np.ndarray, new: Pair, *, prefix: int = 0, old: Pair | None = None, method: str = "bicubic"
+) -> np.ndarray:
+    """Position embeddings (1, prefix + rows * columns, width) for another grid of tokens.
+
+    Args:
+        stored: the embeddings.
+        new: (rows, columns).
+        prefix: tokens in front of the grid's, whose embeddings stay.
+        old: the grid of ``stored``; a square one when not given.
+        method: see ``resize_grid``.
+
+    Raises:
+        InputError: when ``old`` is not given and the stored grid is no square.
+
+    >>> resize_positions(np.ones((1, 5, 3), np.float32), (3, 3), prefix=1).shape
+    (1, 10, 3)
+    """
+    places = stored.shape[1] - prefix
+    if old is None:
+        side = math.isqrt(max(0, places))
+        old = side, side
+    if math.prod(old) != places:
+        raise InputError(
+            f"the stored pos_embed has {stored.shape[1]} places, which are no square of patches behind {prefix} other "
+            "tokens; it can be resized from a folder whose config.json says img_size, as jaxtl.save writes it"
+        )
+    patches = resize_grid(stored[:, prefix:], old, new, method)
+    return np.concatenate((stored[:, :prefix], patches), 1)
 
 
 def resize_patches(kernel: np.ndarray, new: Pair, method: str = "bicubic") -> np.ndarray:

@@ -37,8 +37,8 @@ from jaxtl.models.transformer import (
     PatchEmbed,
     SwiGLU,
     heads,
-    resize_grid,
     resize_patches,
+    resize_positions,
     side_by_side,
 )
 from jaxtl.models.vit_architectures import ARCHITECTURES
@@ -427,20 +427,15 @@ class VisionTransformer(Network):
         }
 
     @property
-    def adapters(self) -> Mapping[str, Callable[[np.ndarray], np.ndarray]]:
-        patches = partial(resize_patches, new=self.patch_embed.patch_size, method=self.resize)
-        return {"pos_embed": self._resized_positions, "patch_embed.proj.kernel": patches}
-
-    def _resized_positions(self, stored: np.ndarray) -> np.ndarray:
+    def adapters(self) -> Mapping[str, Callable[..., np.ndarray]]:
         prefix = 0 if self.no_embed_class else self.prefix
-        side = math.isqrt(max(0, stored.shape[1] - prefix))
-        if side * side + prefix != stored.shape[1]:
-            raise InputError(
-                f"the stored pos_embed has {stored.shape[1]} places, which are no square of patches behind "
-                f"{prefix} other tokens; it cannot be resized"
-            )
-        patches = resize_grid(stored[:, prefix:], (side, side), self.patch_embed.grid, self.resize)
-        return np.concatenate((stored[:, :prefix], patches), 1)
+        positions = partial(resize_positions, new=self.patch_embed.grid, prefix=prefix, method=self.resize)
+        patches = partial(resize_patches, new=self.patch_embed.patch_size, method=self.resize)
+        return {"pos_embed": positions, "patch_embed.proj.kernel": patches}
+
+    @property
+    def grids(self) -> Mapping[str, Pair]:
+        return {"pos_embed": self.patch_embed.grid}
 
     def run_stage(self, name: str, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         if name == "stem":

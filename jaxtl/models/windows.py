@@ -5,6 +5,7 @@ Arrays of tokens are (batch, rows, columns, channels). What depends on sizes alo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -108,30 +109,34 @@ def look_up_bias(table: jax.Array, window: Pair) -> jax.Array:
     return table[relative_position_index(window)].transpose(2, 0, 1)[None]
 
 
-def resize_bias_table(table: np.ndarray, window: Pair, extra: int = 0) -> np.ndarray:
-    """A table (offsets, heads) of relative positions in square windows for another window, as timm resizes it.
+def resize_bias_table(table: np.ndarray, window: Pair, extra: int = 0, *, old: Pair | None = None) -> np.ndarray:
+    """A table (offsets, heads) of relative positions in windows for another window, as timm resizes it.
 
     Linear interpolation between old offsets whose distances grow geometrically, so that they reach as far as the new
-    ones and stay dense near zero. The last ``extra`` rows are no offsets and are kept.
+    ones and stay dense near zero. The last ``extra`` rows are no offsets and are kept. ``old`` is the table's window, a
+    square one when not given.
 
     Raises:
-        InputError: for a table of windows that are not square.
+        InputError: when ``old`` is not given and the table's window is no square.
 
     >>> resize_bias_table(np.arange(9.0)[:, None], (3, 3))[:5, 0].round(3).tolist()
     [0.0, 0.0, 1.0, 2.0, 2.0]
     """
-    new = (2 * window[0] - 1, 2 * window[1] - 1)
     offsets, others = (table[:-extra], table[-extra:]) if extra else (table, table[:0])
-    old = round(len(offsets) ** 0.5)
-    if old * old != len(offsets):
+    side = math.isqrt(len(offsets))
+    before = (side, side) if old is None else (2 * old[0] - 1, 2 * old[1] - 1)
+    if math.prod(before) != len(offsets):
         raise InputError(
-            f"a table of {len(offsets)} relative positions is not that of a square window and cannot be resized"
+            f"a table of {len(offsets)} relative positions is not that of a square window; it can be resized from a "
+            "folder whose config.json says window_size, as jaxtl.save writes it"
         )
-    if (old, old) == new:
+    after = (2 * window[0] - 1, 2 * window[1] - 1)
+    if before == after:
         return table
-    grid = np.asarray(offsets, np.float64).reshape(old, old, -1)
-    grid = np.einsum("ai,bj,ijh->abh", _offset_weights(old, new[0]), _offset_weights(old, new[1]), grid)
-    return np.concatenate([grid.reshape(new[0] * new[1], -1), others]).astype(table.dtype)
+    grid = np.asarray(offsets, np.float64).reshape(*before, -1)
+    rows, columns = (_offset_weights(*sides) for sides in zip(before, after, strict=True))
+    grid = np.einsum("ai,bj,ijh->abh", rows, columns, grid)
+    return np.concatenate([grid.reshape(math.prod(after), -1), others]).astype(table.dtype)
 
 
 def _offset_weights(old: int, new: int) -> np.ndarray:

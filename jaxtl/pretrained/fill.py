@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -70,7 +71,7 @@ def fill(
     if stored_channels != in_chans:
         shapes[stem] = (*shapes[stem][:2], stored_channels, *shapes[stem][3:])
         notes.append(f"{stem} is adapted from {stored_channels} to {in_chans} input channels")
-    adapters = _needed_adapters(graph, found, shapes, notes)
+    adapters = _needed_adapters(graph, source, found, shapes, notes)
     fresh = {path for path in _lacking(source, shapes) if names.torch_name(path) not in found}
     if fresh:
         notes.append(f"{', '.join(source.lacks)} is not in the weights and starts afresh")
@@ -102,17 +103,52 @@ def _stored_classes(source: Source, whole: Graph, found: Mapping[str, Any], head
 
 
 def _needed_adapters(
-    graph: Graph, found: Mapping[str, tuple[int, ...]], shapes: dict[str, tuple[int, ...]], notes: list[str]
+    graph: Graph,
+    source: Source,
+    found: Mapping[str, tuple[int, ...]],
+    shapes: dict[str, tuple[int, ...]],
+    notes: list[str],
 ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """The network's adapters for leaves that are stored in another shape, which ``shapes`` then takes over."""
-    needed = {}
+    """The network's adapters for leaves that are stored in another shape, which ``shapes`` then takes over, or for
+    another grid."""
+    needed: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
     for path, adapter in graph.network.adapters.items():
         stored = found.get(names.torch_name(path))
-        if stored is not None and path in shapes and stored != names.torch_shape(path, shapes[path]):
-            needed[path] = adapter
-            notes.append(f"{path} is resized from {stored} to {names.torch_shape(path, shapes[path])}")
-            shapes[path] = tuple(names.to_flax(path, np.broadcast_to(np.float32(0), stored)).shape)
+        if stored is None or path not in shapes:
+            continue
+        wanted = names.torch_shape(path, shapes[path])
+        before, after = str(stored), str(wanted)
+        new = graph.network.grids.get(path)
+        if new is not None:
+            old = _stored_grid(source, path, stored)
+            adapter = partial(adapter, old=old)
+            if old is not None:
+                before, after = (f"a grid of {rows} x {columns}" for rows, columns in (old, new))
+        if stored == wanted:
+            if before == after:
+                continue
+            if not _says_options(source):
+                notes.append(f"{path} is taken to be for {after} and not {before}; the weights do not say which")
+                continue
+        needed[path] = adapter
+        notes.append(f"{path} is resized from {before} to {after}")
+        shapes[path] = tuple(names.to_flax(path, np.broadcast_to(np.float32(0), stored)).shape)
     return needed
+
+
+def _stored_grid(source: Source, path: str, stored: tuple[int, ...]) -> tuple[int, int] | None:
+    """The grid of a leaf in the network that the weights were made in, as far as their source says it: one with its
+    options, which may be none. ``None`` if the leaf has another number of places there."""
+    made_in = Graph.shared(source.architecture, **source.options)
+    leaf = made_in.params.get(path)
+    fits = leaf is not None and names.torch_shape(path, leaf.shape)[:-1] == stored[:-1]
+    return made_in.network.grids[path] if fits else None
+
+
+def _says_options(source: Source) -> bool:
+    """Whether its options are those that the weights were made with: a ``config.json``, which also says the number of
+    classes, holds all that differ from the architecture's."""
+    return source.num_classes is not None
 
 
 def adapt_input(kernel: np.ndarray, channels: int) -> np.ndarray:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from functools import partial
 
+import jax
+import jax.export
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch_reference
 from timm_guest import import_timm
 
 from jaxtl.errors import InputError
-from jaxtl.models import registry
+from jaxtl.models import convolution, efficientnet_blocks, registry
 from jaxtl.models.block_strings import Block, Options, decode, decode_stages, make_divisible, resolve
 from jaxtl.models.efficientnet import ARCHITECTURES
-from jaxtl.models.efficientnet_blocks import SqueezeExcite, build_block
+from jaxtl.models.efficientnet_blocks import CondConv, SqueezeExcite, build_block
 from jaxtl.models.evonorm import BatchNormAct
 from jaxtl.models.graph import Graph
 
@@ -191,3 +194,20 @@ def test_wrong_options_are_errors() -> None:
 def test_tensorflow_variants_differ_in_padding_and_epsilon_only() -> None:
     ours, theirs = (ARCHITECTURES[name] for name in ("efficientnet_b3", "tf_efficientnet_b3"))
     assert theirs == ours | {"pad_type": "same", "bn_eps": 1e-3}
+
+
+@pytest.mark.parametrize(("kernel", "groups"), [(1, 1), (3, 4)])
+def test_each_image_has_its_own_kernel_also_where_their_number_is_not_known(
+    kernel: int, groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    layer = CondConv(4, 4, kernel, experts=3, groups=groups)
+    layer.weight.set_value(jnp.asarray(rng.standard_normal(layer.weight.shape, np.float32)))
+    x, routing = rng.standard_normal((2, 5, 5, 4), np.float32), rng.random((2, 3), np.float32)
+    expected = layer(x, routing)
+    for module in (convolution, efficientnet_blocks):
+        monkeypatch.setattr(module, "on_cpu", lambda: False)
+    (images,) = jax.export.symbolic_shape("images")
+    abstract = (jax.ShapeDtypeStruct((images, *array.shape[1:]), array.dtype) for array in (x, routing))
+    exported = jax.export.export(jax.jit(lambda x, routing: layer(x, routing)))(*abstract)
+    np.testing.assert_allclose(exported.call(x, routing), expected, rtol=1e-5, atol=1e-5)

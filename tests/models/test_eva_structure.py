@@ -92,5 +92,5 @@ def test_wrong_options(options: dict, message: str) -> None:
 
 def test_position_embeddings_that_are_not_square() -> None:
     resize = registry.build("eva02_tiny_patch14_224").adapters["pos_embed"]
-    with pytest.raises(InputError, match="not those of square images"):
+    with pytest.raises(InputError, match="no square of patches"):
         resize(np.zeros((1, 8, 192), np.float32))

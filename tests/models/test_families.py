@@ -10,7 +10,7 @@ import torch_reference
 from families import FAMILIES, rotating
 
 from jaxtl.models import registry
-from jaxtl.models.graph import Graph, Modes
+from jaxtl.models.graph import POOLED, Graph, Modes
 from jaxtl.trees import unflatten
 
 MEMBERS = {family.member: family for family in FAMILIES.values()}
@@ -61,10 +61,24 @@ def test_cuts_heads_and_channels(name: str) -> None:
     assert pooled.shape == (2, headless.network.num_features)
 
 
+@pytest.mark.parametrize("name", [*MEMBERS, "cifar_resnet20"])
+def test_dropout_between_the_layers_of_a_head_gets_random_numbers(name: str) -> None:
+    options = MEMBERS[name].member_options if name in MEMBERS else {}
+    graph = Graph(name, **options, num_classes=3, head=(6, 5), drop_rate=0.5)
+    modes = Modes(random=frozenset(path for path in graph.random if graph.in_head(path)))
+    assert len(modes.random) == 2
+
+    def classified(params, stats, features, key):
+        return graph.apply(params, stats, features, modes, key, after=POOLED)[0]
+
+    features = jnp.zeros((2, graph.network.num_features))
+    assert jax.eval_shape(classified, *_abstract(graph), features, jax.random.key(0)).shape == (2, 3)
+
+
 @pytest.mark.parametrize("name", rotating(MEMBERS, 1, always=("test_efficientnet", "vit_tiny_patch16_224")))
 def test_drop_path_dropout_and_remat(name: str) -> None:
     family = MEMBERS[name]
-    options = {**family.member_options, "num_classes": 3, "drop_rate": 0.5}
+    options = {**family.member_options, "num_classes": 3, "head": (6,), "drop_rate": 0.5}
     graph = Graph(name, **options, drop_path_rate=0.5)
     params, stats = (unflatten(graph.initialise(leaves, 0)) for leaves in (graph.params, graph.batch_stats))
     params, stats = jax.tree.map(jnp.asarray, (params, stats))

@@ -113,6 +113,17 @@ def test_what_cudnns_attention_takes(monkeypatch, dtype, width: int, capability:
     assert softmax_attention._fit_cudnn(jnp.zeros((1, 2, 1, width), dtype)) is fits
 
 
+def test_cudnns_attention_takes_queries_and_values_of_one_width(monkeypatch) -> None:
+    """Those of differential attention have two: the values are twice as wide."""
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(compute_capability="9.0")])
+    monkeypatch.setattr(softmax_attention, "on_cpu", lambda: False)
+    monkeypatch.setattr(softmax_attention, "on_gpu", lambda: True)
+    narrow, wide = (jnp.zeros((1, 4, 2, width), jnp.bfloat16) for width in (32, 64))
+    assert softmax_attention._fit_cudnn(narrow, narrow, narrow)
+    assert not softmax_attention._fit_cudnn(narrow, narrow, wide)
+    assert attend(narrow, narrow, wide).shape == (1, 4, 2, 64)
+
+
 def test_attentions_weights_are_never_below_float32() -> None:
     """Many equal weights, whose sum bfloat16 would not reach."""
     shape = (1, 600, 1, 4)

@@ -12,8 +12,9 @@ import torch_reference
 
 import jaxtl
 from jaxtl.errors import InputError
-from jaxtl.models import registry
+from jaxtl.models import registry, transformer
 from jaxtl.models.graph import Graph
+from jaxtl.models.transformer import side_by_side
 from jaxtl.models.vit_architectures import ARCHITECTURES
 from jaxtl.pretrained.names import state_dict
 from jaxtl.trees import unflatten
@@ -70,6 +71,23 @@ def test_remat_computes_single_blocks_again() -> None:
 
     assert rematerialised(True)
     assert not rematerialised(False)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "eva02_tiny_patch14_224"])
+def test_on_a_gpu_tokens_have_a_layout_where_gradients_flow(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transformer, "on_gpu", lambda: True)
+    graph = Graph(name, **TINY, img_size=28, patch_size=14)
+    images = jax.ShapeDtypeStruct((1, 28, 28, 3), jnp.float32)
+
+    def total(params, images):
+        return graph.apply(params, {}, images)[0].sum()
+
+    def layouts(function) -> int:
+        return str(jax.make_jaxpr(function)(unflatten(graph.params), images)).count("layout_constraint")
+
+    assert layouts(total) == 0
+    assert layouts(jax.grad(total)) == 2  # of the tokens and of their gradient
+    np.testing.assert_array_equal(jax.grad(lambda x: (side_by_side(x) ** 2).sum())(jnp.ones((1, 2, 3))), 2)
 
 
 def test_a_distilled_network_averages_its_two_heads() -> None:

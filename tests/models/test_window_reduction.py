@@ -96,6 +96,14 @@ def test_the_kernel_is_for_one_pooling(shape: tuple[int, ...], pooling: tuple, m
     assert not max_pool_gradient.fits(shape, *pooling)
 
 
+def test_on_several_devices_the_loop_remains(monkeypatch: pytest.MonkeyPatch) -> None:
+    pooling = (2, 8, 8, 16), 3, 2, ((1, 1), (1, 1)), (16, 16)
+    monkeypatch.setattr(max_pool_gradient, "from_ampere_on", lambda: True)
+    assert max_pool_gradient.fits(*pooling)
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert not max_pool_gradient.fits(*pooling)
+
+
 def test_without_triton_the_loop_remains(monkeypatch: pytest.MonkeyPatch) -> None:
     pooling = (2, 8, 8, 16), 3, 2, ((1, 1), (1, 1)), (16, 16)
     monkeypatch.setattr(max_pool_gradient, "from_ampere_on", lambda: True)
