@@ -8,14 +8,14 @@ from typing import Any
 
 from jaxtl.models.graph import Graph
 from jaxtl.notices import say
-from jaxtl.recipe import DEFAULT_GROUPS, FROZEN, AdamW, AnyOptimizer, Phase, Recipe
+from jaxtl.recipe import DEFAULT_GROUPS, FROZEN, AnyOptimizer, Phase, Recipe
 from jaxtl.recipe.changes import as_given
+from jaxtl.recipe.recipe import strategy_optimizer
 from jaxtl.recipe.schedules import OneCycle
 
 Fields = dict[str, Any]
 
 HEAD_ONLY = {"head": "fast", "*": FROZEN}
-BASE_LR = 2e-3  # of fine_tune in fastai
 
 
 def expand(recipe: Recipe, graph: Graph) -> Recipe:
@@ -46,11 +46,10 @@ def expand(recipe: Recipe, graph: Graph) -> Recipe:
     if recipe.strategy is None:
         return recipe
     given = recipe.optimizer if "optimizer" in recipe.model_fields_set else {}
-    slow = given.get("slow", AdamW(lr=1e-4))
-    fast = given.get("fast", AdamW(lr=1e-3))
     for sentence in _not_used(recipe, given):
         graph.remember(sentence, partial(say, sentence))
-    fields = _fields(recipe, graph, slow, fast, "fast" in given)
+    entries = strategy_optimizer(recipe.strategy, given)
+    fields = _fields(recipe, graph, entries["slow"], entries["fast"])
     kept = {name: value for name, value in as_given(recipe).items() if name not in {"strategy", "optimizer", *fields}}
     if "phases" in fields:
         kept.pop("epochs", None)
@@ -68,7 +67,7 @@ def _not_used(recipe: Recipe, given: Mapping[str, AnyOptimizer]) -> list[str]:
     ]
 
 
-def _fields(recipe: Recipe, graph: Graph, slow: AnyOptimizer, fast: AnyOptimizer, fast_given: bool) -> Fields:
+def _fields(recipe: Recipe, graph: Graph, slow: AnyOptimizer, fast: AnyOptimizer) -> Fields:
     both = {"slow": slow, "fast": fast}
     match recipe.strategy:
         case "scratch":
@@ -89,13 +88,11 @@ def _fields(recipe: Recipe, graph: Graph, slow: AnyOptimizer, fast: AnyOptimizer
                 "optimizer": {"slow": slow.model_copy(update={"weight_decay": 0.0}), "fast": fast},
             }
         case "fine-tune":
-            base = fast.lr if fast_given else BASE_LR
-            return _head_then_all(graph, recipe.epochs, base, slow, fast)
+            return _head_then_all(graph, recipe.epochs, slow, fast)
         case "gradual":
             return _gradual(graph, recipe.epochs, slow, fast)
         case "lp-ft":
-            head = fast if fast_given else fast.model_copy(update={"lr": slow.lr})
-            return {"groups": DEFAULT_GROUPS, "optimizer": {"slow": slow, "fast": head}, "linear_probe": True}
+            return {"groups": DEFAULT_GROUPS, "optimizer": both, "linear_probe": True}
         case "l2-sp":
             pulled = slow if slow.l2_sp else slow.model_copy(update={"l2_sp": 0.01, "weight_decay": 0.0})
             return {"groups": DEFAULT_GROUPS, "optimizer": {"slow": pulled, "fast": fast}}
@@ -107,9 +104,9 @@ def _last_stages(graph: Graph) -> dict[str, str]:
     return dict.fromkeys(body[body.index(graph.last_stage) :], "slow")
 
 
-def _head_then_all(graph: Graph, epochs: int, base: float, slow: AnyOptimizer, fast: AnyOptimizer) -> Fields:
+def _head_then_all(graph: Graph, epochs: int, slow: AnyOptimizer, fast: AnyOptimizer) -> Fields:
     body = graph.stages[:-1]
-    low, high = base / 200, base / 2
+    low, high = fast.lr / 200, fast.lr / 2
     rates = {_group(stage): low * (high / low) ** (place / len(body)) for place, stage in enumerate(body)}
     phases = [Phase(epochs=epochs, rates={**rates, "fast": high}, schedule=OneCycle(div_factor=5.0, final_div=2e4))]
     if epochs > 1:
@@ -118,7 +115,7 @@ def _head_then_all(graph: Graph, epochs: int, base: float, slow: AnyOptimizer, f
     entries = {_group(stage): slow.model_copy(update={"lr": rates[_group(stage)]}) for stage in body}
     return {
         "groups": {**{stage: _group(stage) for stage in body}, "head": "fast"},
-        "optimizer": {**entries, "fast": fast.model_copy(update={"lr": base})},
+        "optimizer": {**entries, "fast": fast},
         "phases": tuple(phases),
     }
 

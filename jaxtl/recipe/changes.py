@@ -14,31 +14,49 @@ Fields = dict[str, Any]
 
 
 def with_changes(
-    fields: Mapping[str, Any], changes: Iterable[tuple[str, Any]], default: Callable[[str, Fields], Fields]
+    fields: Mapping[str, Any],
+    changes: Iterable[tuple[str, Any]],
+    default: Callable[[tuple[str, ...], Fields], Fields],
 ) -> Fields:
     """A copy with each ``(dotted name, value)`` put in its place, in order; mappings on the way are made where missing.
 
     Everything after ``groups.`` is one key, since globs hold dots; a new rule there goes before all others. ``default``
-    gives the content of a top-level mapping that is missing, from its name and the fields so far.
+    gives what else a mapping that was missing holds, from the keys that lead to it and all fields once they are
+    changed.
 
-    >>> with_changes({"a": {"b": 1}}, [("a.c", 2), ("groups.layer4.*", "slow")], lambda name, fields: {"*": "frozen"})
+    >>> with_changes({"a": {"b": 1}}, [("a.c", 2), ("groups.layer4.*", "slow")], lambda keys, fields: {"*": "frozen"})
     {'a': {'b': 1, 'c': 2}, 'groups': {'layer4.*': 'slow', '*': 'frozen'}}
     """
     changed = copy.deepcopy(dict(fields))
-    for name, value in sorted(changes, key=lambda change: not change[0].startswith("groups")):
+    made: dict[tuple[str, ...], Fields] = {}
+    for name, value in changes:
         first, *rest = path(name)
         value = as_given(value)
         if not rest:
             changed[first] = value
+            made = {keys: section for keys, section in made.items() if keys[0] != first}
             continue
-        if first not in changed or changed[first] is None:
-            changed[first] = default(first, changed)
-        section = _section(changed, [first, *rest[:-1]], name)
+        section = _section(changed, [first, *rest[:-1]], name, made)
         if first == "groups" and rest[-1] not in section:
-            changed["groups"] = {rest[-1]: value, **section}
+            earlier = dict(section)
+            section.clear()
+            section |= {rest[-1]: value, **earlier}
         else:
             section[rest[-1]] = value
+    for keys, section in sorted(made.items(), key=lambda entry: entry[0][0] != "groups"):
+        _fill(section, default(keys, changed))
     return changed
+
+
+def _fill(section: Fields, more: Mapping[str, Any]) -> None:
+    """What is more comes in its own order, behind what is new to it."""
+    new = {key: value for key, value in section.items() if key not in more}
+    known = {key: section.get(key, value) for key, value in more.items()}
+    for key, value in known.items():
+        if isinstance(value, dict) and isinstance(more[key], Mapping):
+            _fill(value, more[key])
+    section.clear()
+    section |= {**new, **known}
 
 
 def path(name: str) -> list[str]:
@@ -75,11 +93,13 @@ def as_given(value: Any) -> Any:
     return value
 
 
-def _section(fields: Fields, keys: list[str], name: str) -> Fields:
+def _section(fields: Fields, keys: list[str], name: str, made: dict[tuple[str, ...], Fields]) -> Fields:
     section = fields
     for depth, key in enumerate(keys, 1):
         if section.get(key) is None:
             section[key] = {}
+            if not any(tuple(keys[:shorter]) in made for shorter in range(1, depth)):
+                made[tuple(keys[:depth])] = section[key]
         section = section[key]
         if not isinstance(section, dict):
             above = ".".join(keys[:depth])

@@ -21,14 +21,36 @@ from jaxtl.recipe.training import BatchNormPolicy, ClassWeights, Loss, Phase, Pr
 DEFAULT_GROUPS = {"head": "fast", "*": "slow"}
 
 
+SLOW_LR, FAST_LR = 1e-4, 1e-3
+FASTAIS_LR = 2e-3
+"""``base_lr`` of fastai's ``fine_tune``."""
+
+
 def default_optimizer(groups: Mapping[str, str]) -> dict[str, AnyOptimizer]:
     """The entries used where a recipe has no ``optimizer`` section: the defaults of the groups that occur.
 
     >>> list(default_optimizer({"head": "fast", "*": "frozen"}))
     ['fast']
     """
-    known: dict[str, AnyOptimizer] = {"slow": AdamW(lr=1e-4), "fast": AdamW(lr=1e-3)}
+    known: dict[str, AnyOptimizer] = {"slow": AdamW(lr=SLOW_LR), "fast": AdamW(lr=FAST_LR)}
     return {group: entry for group, entry in known.items() if group in groups.values()}
+
+
+def strategy_optimizer(strategy: str, given: Mapping[str, AnyOptimizer]) -> dict[str, AnyOptimizer]:
+    """The entries of a strategy's two groups: those that were given, and AdamW at the strategy's own rates.
+
+    >>> strategy_optimizer("lp-ft", {"slow": AdamW(lr=1e-5)})["fast"].lr
+    1e-05
+    """
+    slow = given.get("slow", AdamW(lr=SLOW_LR))
+    return {"slow": slow, "fast": given.get("fast", AdamW(lr=own_rate(strategy, "fast", slow.lr)))}
+
+
+def own_rate(strategy: str, group: str, slow_lr: float) -> float:
+    """The rate that a strategy gives a group for which none was given."""
+    if group == "slow":
+        return SLOW_LR
+    return {"fine-tune": FASTAIS_LR, "lp-ft": slow_lr}.get(strategy, FAST_LR)
 
 
 class Recipe(Section):
@@ -153,16 +175,32 @@ class Recipe(Section):
         >>> "epochs: 2" in Recipe(epochs=2).to_yaml().splitlines()
         True
         """
-        set_by_strategy = set(STRATEGY_FIELDS) if self.strategy else None
-        fields = self.model_dump(mode="json", exclude=set_by_strategy)
+        decided: set[str] = set()  # by the strategy, and as long as nobody gives it
+        if self.strategy:
+            decided = {*STRATEGY_FIELDS, *({"optimizer", "schedule"} - self.model_fields_set)}
+        fields = self.model_dump(mode="json", exclude=decided)
         return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
 
 
-def section_default(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """What a section holds that is not there, before single fields of it are changed."""
-    if name == "groups":
+def section_default(keys: tuple[str, ...], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What else a section holds that was not there before single fields of it were set.
+
+    >>> fields = {"strategy": "lp-ft", "optimizer": {"slow": {"lr": 1e-5}, "fast": {"weight_decay": 0}}}
+    >>> section_default(("optimizer",), fields), section_default(("optimizer", "fast"), fields)
+    ({'slow': {'lr': 0.0001}, 'fast': {'lr': 1e-05}}, {'lr': 1e-05})
+    """
+    if keys == ("groups",):
         return dict(DEFAULT_GROUPS)
-    if name == "optimizer" and _is_rules(groups := fields.get("groups", DEFAULT_GROUPS)):
+    if keys[0] != "optimizer":
+        return {}
+    if isinstance(strategy := fields.get("strategy"), str):
+        entries = {
+            g: entry for g, entry in fields["optimizer"].items() if g in ("slow", "fast") and isinstance(entry, Mapping)
+        }
+        slow_lr = entries.get("slow", {}).get("lr", SLOW_LR)
+        own = {group: {"lr": own_rate(strategy, group, slow_lr)} for group in entries}
+        return own if keys == ("optimizer",) else own.get(keys[1], {})
+    if keys == ("optimizer",) and _is_rules(groups := fields.get("groups", DEFAULT_GROUPS)):
         return as_given(default_optimizer(groups))
     return {}
 

@@ -10,7 +10,7 @@ import pytest
 from jaxtl.finetune.from_recipe import make_optimizer
 from jaxtl.finetune.strategies import expand
 from jaxtl.models.graph import Graph
-from jaxtl.recipe import AdamW, Recipe
+from jaxtl.recipe import AdamW, Recipe, load_recipe
 from jaxtl.recipe.training import StrategyName
 from jaxtl.trees import unflatten
 
@@ -140,3 +140,41 @@ def test_given_optimizers_are_kept() -> None:
     assert recipe.optimizer["fast"].lr == 0.1
     slow = expand(Recipe.from_keywords(strategy="lp-ft"), GRAPH).optimizer
     assert slow["fast"].lr == slow["slow"].lr == AdamW(lr=1e-4).lr
+
+
+@pytest.mark.parametrize(
+    ("strategy", "overrides", "slow", "fast"),
+    [
+        ("lp-ft", ["optimizer.slow.lr=1e-5"], 1e-5, 1e-5),
+        ("lp-ft", ["optimizer.fast.weight_decay=0", "optimizer.slow.lr=1e-5"], 1e-5, 1e-5),
+        ("lp-ft", ["optimizer.slow.weight_decay=0"], 1e-4, 1e-4),
+        ("lp-ft", ["optimizer.fast.lr=1e-3"], 1e-4, 1e-3),
+        ("full", ["optimizer.slow.name=sgd"], 1e-4, 1e-3),
+        ("full", ["optimizer.fast.lr=1e-2"], 1e-4, 1e-2),
+    ],
+)
+def test_fields_that_are_set_leave_a_strategys_other_rates(strategy, overrides, slow, fast, tmp_path) -> None:
+    (tmp_path / "recipe.yaml").write_text(f"strategy: {strategy}")
+    read = load_recipe(tmp_path / "recipe.yaml", overrides)
+    changed = Recipe.from_keywords(strategy=strategy).replace(
+        **{name: value if value == "sgd" else float(value) for name, value in (word.split("=") for word in overrides)}
+    )
+    for recipe in (read, changed):
+        optimizer = expand(recipe, GRAPH).optimizer
+        assert (optimizer["slow"].lr, optimizer["fast"].lr) == (slow, fast)
+
+
+def test_fine_tunes_rates_stay_fastais_where_another_field_is_set() -> None:
+    plain = Recipe.from_keywords(strategy="fine-tune")
+    rates = expand(plain, GRAPH).all_phases[-1].rates
+    for field in ("optimizer.fast.weight_decay", "optimizer.slow.weight_decay"):
+        assert expand(plain.replace(**{field: 0.0}), GRAPH).all_phases[-1].rates == rates
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+def test_a_strategy_that_is_written_and_read_is_the_same(strategy: str, tmp_path) -> None:
+    recipe = Recipe.from_keywords(strategy=strategy, epochs=4)
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    again = load_recipe(tmp_path / "recipe.yaml")
+    assert again == recipe
+    assert expand(again, GRAPH) == expand(recipe, GRAPH)
