@@ -216,7 +216,7 @@ def predict(
 def export(
     model: Annotated[str, typer.Argument(help="The output of a run, a folder saved by jaxtl, or a model's name.")],
     output: Annotated[Path, typer.Argument(help="Folder to write.")],
-    format: Annotated[str, typer.Option(help="timm, torch or stablehlo.")] = "timm",
+    format: Annotated[str, typer.Option(help="timm, torch, jaxtl or stablehlo.")] = "timm",
 ) -> None:
     """Write a model for others: for timm and the hub, as a torch state dict, or as a program for JAX alone."""
     from jaxtl.pretrained.export import export_run

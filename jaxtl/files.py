@@ -70,8 +70,9 @@ def written_together(folder: Path, instead_of: Collection[str] = ()) -> Iterator
     make_folder(folder)
     try:
         for unfinished in folder.glob(f"{_UNFINISHED}*"):
-            if time.time() - unfinished.stat().st_mtime > _ABANDONED:
-                shutil.rmtree(unfinished)
+            with contextlib.suppress(FileNotFoundError):  # another process has finished meanwhile
+                if time.time() - unfinished.stat().st_mtime > _ABANDONED:
+                    shutil.rmtree(unfinished)
         unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error}") from error

@@ -239,16 +239,21 @@ class Data:
         runs with the same fingerprint, seed and batch size see the same batches. Where images are kept counts when it
         changes their pixels.
         """
-        digest = hashlib.sha256()
-        preprocess = self.preprocess.to_dict()
-        settings = {"classes": self.classes, "preprocess": preprocess, "augment": asdict(self.augment)}
+        settings = {"classes": self.classes, "augment": asdict(self.augment), "images": self.images_fingerprint}
         if self._changed_by_storage():
             settings["storage"] = self.storage.kind
         if self.sampling != "shuffled":
             settings["sampling"] = self.sampling
         if self.train_preprocess != self.preprocess:
             settings["train_preprocess"] = self.train_preprocess.to_dict()
-        digest.update(json.dumps(settings, sort_keys=True).encode())
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+    @functools.cached_property
+    def images_fingerprint(self) -> str:
+        """16 hex digits that change with the images, their split and labels, and the evaluation's preprocessing; so in
+        `fingerprint` but without what is done to training images and where these are kept.
+        """
+        digest = hashlib.sha256(json.dumps(self.preprocess.to_dict(), sort_keys=True).encode())
         for name, source in self._splits().items():
             for index, label in enumerate(source.labels):
                 said = label if np.ndim(label) == 0 else label.tobytes().hex()

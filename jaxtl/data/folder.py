@@ -109,7 +109,7 @@ def _split_folders(root: Path) -> tuple[str | None, str | None, list[str]]:
     if train is not None and (val is not None or subfolders(root / train)):
         return train, val, []
     words = [name for name in names if name.lower() in (*TRAIN_NAMES, *VAL_NAMES)]
-    parts = [name for name in words if subfolders(root / name)]
+    parts = [name for name in words if _has_classes_of_others(root, name, names)]
     if len(names) > 1 and (parts or words == names):
         apart = ", ".join(f"{name}/" for name in parts or words)
         problem = (
@@ -118,6 +118,13 @@ def _split_folders(root: Path) -> tuple[str | None, str | None, list[str]]:
         )
         return None, None, [problem]
     return None, None, []
+
+
+def _has_classes_of_others(root: Path, name: str, names: list[str]) -> bool:
+    """Whether subfolders of one folder are called as other folders beside it, or folders in these, are."""
+    others = [other for other in names if other != name]
+    elsewhere = {*others, *(inner for other in others for inner in subfolders(root / other))}
+    return not elsewhere.isdisjoint(subfolders(root / name))
 
 
 def _scan(root: Path, endings: frozenset[str]) -> tuple[dict[str, list[str]], list[str], list[str]]:

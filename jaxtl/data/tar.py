@@ -275,10 +275,10 @@ def _split_shards(path: str, shards: list[Path]) -> tuple[list[Path], list[Path]
 
 
 def _split_word(name: str) -> str:
-    """The first word in it that names a part of a split, or nothing.
+    """The last word in it that names a part of a split, or nothing: before it may be the name of the data set.
 
-    >>> _split_word("flowers-Train-000.tar"), _split_word("trains-000.tar")
-    ('train', '')
+    >>> _split_word("flowers-Train-000.tar"), _split_word("test-tubes-val-0.tar"), _split_word("trains-000.tar")
+    ('train', 'val', '')
     """
     words = re.split(r"[^a-z]+", name.lower())
-    return next((word for word in words if word in (*TRAIN_NAMES, *VAL_NAMES)), "")
+    return next((word for word in reversed(words) if word in (*TRAIN_NAMES, *VAL_NAMES)), "")

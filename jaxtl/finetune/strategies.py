@@ -10,7 +10,7 @@ from jaxtl.models.graph import Graph
 from jaxtl.notices import say
 from jaxtl.recipe import DEFAULT_GROUPS, FROZEN, AnyOptimizer, Phase, Recipe
 from jaxtl.recipe.changes import as_given
-from jaxtl.recipe.recipe import strategy_optimizer
+from jaxtl.recipe.recipe import SLOW_LR, strategy_optimizer
 from jaxtl.recipe.schedules import OneCycle
 
 Fields = dict[str, Any]
@@ -62,7 +62,8 @@ def _not_used(recipe: Recipe, given: Mapping[str, AnyOptimizer]) -> list[str]:
     schedules = ["schedule"] if "schedule" in recipe.model_fields_set else []
     schedules += [f"optimizer.{group}.schedule" for group, entry in given.items() if entry.schedule is not None]
     said = ["strategy 'fine-tune' has all its rates from optimizer.fast.lr: optimizer.slow.lr is not used"]
-    return said * ("slow" in given) + [
+    other_rate = "slow" in given and given["slow"].lr != SLOW_LR
+    return said * other_rate + [
         f"strategy 'fine-tune' has its own schedules: {field} is not used" for field in schedules
     ]
 

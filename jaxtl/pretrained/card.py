@@ -20,7 +20,7 @@ _ELSEWHERE = ("/", "~", "..")  # how paths begin that say where on a machine som
 _MOST_CLASSES = 50  # named in the card; all are in config.json
 
 
-def card(model: Model, training: Mapping[str, Any] | None = None) -> str:
+def card(model: Model, training: Mapping[str, Any] | None = None, *, in_timm: bool = True) -> str:
     """A card for a model and what is known about its training, as ``jaxtl.save`` keeps it.
 
     >>> import jaxtl
@@ -38,9 +38,9 @@ def card(model: Model, training: Mapping[str, Any] | None = None) -> str:
         f"{model.graph.architecture} for {_classes_in_short(model)}" if model.num_classes else f"{model.name}: features"
     )
     parts = [
-        "---\n" + "".join(_front_matter(model, training)) + "---",
+        "---\n" + "".join(_front_matter(model, training, in_timm)) + "---",
         f"# {title}",
-        *(_section(*section) for section in _sections(model, training)),
+        *(_section(*section) for section in _sections(model, training, in_timm)),
         f"Written by [jaxtl](https://pypi.org/project/jaxtl) {__version__}.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -74,16 +74,16 @@ def _without_folder(place: str) -> str:
     return kind + colon + PurePath(path).name if path.startswith(_ELSEWHERE) else place
 
 
-def _front_matter(model: Model, training: Mapping[str, Any]) -> Iterator[str]:
+def _front_matter(model: Model, training: Mapping[str, Any], in_timm: bool) -> Iterator[str]:
     fields: dict[str, Any] = {
         "license": model.license or "unknown",
-        "library_name": "timm",
+        "library_name": "timm" if in_timm else "jaxtl",
         "pipeline_tag": "image-classification" if model.num_classes else "image-feature-extraction",
     }
     if base := _base(model, training):
         fields["base_model"] = base
     yield yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
-    yield f"tags: [{fields['pipeline_tag']}, timm, jaxtl, jax]\n"
+    yield f"tags: [{fields['pipeline_tag']}, {'timm, ' if in_timm else ''}jaxtl, jax]\n"
 
 
 def _from_random(model: Model, training: Mapping[str, Any]) -> bool:
@@ -99,7 +99,7 @@ def _base(model: Model, training: Mapping[str, Any]) -> str | None:
     return None if _from_random(model, training) or model.name == tag.architecture else tag.hub_id
 
 
-def _sections(model: Model, training: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+def _sections(model: Model, training: Mapping[str, Any], in_timm: bool) -> Iterator[tuple[str, list[str]]]:
     recipe, data, result = (training.get(key) or {} for key in ("recipe", "data", "result"))
     yield "Model", list(_model_lines(model, training))
     if model.num_classes:
@@ -109,7 +109,7 @@ def _sections(model: Model, training: Mapping[str, Any]) -> Iterator[tuple[str, 
     if lines := list(_result_lines(result)):
         yield "Result", lines
     yield "Preprocessing", list(_preprocess_lines(model))
-    yield "Use", [_USE.format(architecture=model.graph.architecture)]
+    yield "Use", [_USE_BY_TIMM + _USE if in_timm else _USE]
     if recipe:
         written = yaml.safe_dump(_said(recipe), sort_keys=False, allow_unicode=True)
         yield "Recipe", [f"```yaml\n{written}```"]
@@ -185,7 +185,7 @@ def _said(recipe: Mapping[str, Any]) -> Any:
     return recipe
 
 
-_USE = """With timm (`hf-hub:OWNER/NAME` in the place of `local-dir:FOLDER` once it is on the hub):
+_USE_BY_TIMM = """With timm (`hf-hub:OWNER/NAME` in the place of `local-dir:FOLDER` once it is on the hub):
 
 ```python
 import timm
@@ -195,7 +195,9 @@ transform = timm.data.create_transform(**timm.data.resolve_data_config(network.p
 logits = network(transform(image).unsqueeze(0))  # image: PIL, RGB
 ```
 
-With jaxtl, to predict or to train on:
+"""
+
+_USE = """With jaxtl, to predict or to train on:
 
 ```python
 import jaxtl

@@ -39,6 +39,7 @@ def export(model: Model, folder: str | Path, format: str = "timm", *, training: 
             ``timm.create_model("local-dir:FOLDER", pretrained=True)``, ``jaxtl.load`` and the Hugging Face hub;
             ``"torch"``: a state dict under torchvision's names, where torchvision has the architecture, else under
             timm's (which, is said), as safetensors and, where torch is installed, as ``model.pth``;
+            ``"jaxtl"``: the same files where timm has no such network, for ``jaxtl.load`` and the hub;
             ``"stablehlo"``: a program for JAX alone, from pixels to answers, for CPUs, GPUs and TPUs.
         training: what the model card says about how the model was made, as ``jaxtl.save`` keeps it.
 
@@ -93,9 +94,7 @@ def check_fits_timm(model: Model) -> None:
 
 def _write_timm(model: Model, folder: Path, training: dict[str, Any] | None) -> str:
     graph = model.graph
-    if Path(model.name).is_absolute():  # a folder of this machine
-        model = model.replace(name=Path(model.name).name)
-    config = config_of(model, shareable(training))
+    config = _own_config(model, training)
     config["model_args"] = timm_arguments(model)
     config["global_pool"] = graph.options.get("global_pool") or getattr(graph.network, "global_pool", "avg")
     known = tags.find(graph.architecture).pretrained_cfg
@@ -104,6 +103,18 @@ def _write_timm(model: Model, folder: Path, training: dict[str, Any] | None) -> 
             config["pretrained_cfg"][key] = known[key]
     write_model(model, folder, config)
     (folder / CARD).write_text(card(model, training), encoding="utf-8")
+    return ""
+
+
+def _own_config(model: Model, training: dict[str, Any] | None) -> dict[str, Any]:
+    if Path(model.name).is_absolute():  # a folder of this machine
+        model = model.replace(name=Path(model.name).name)
+    return config_of(model, shareable(training))
+
+
+def _write_jaxtl(model: Model, folder: Path, training: dict[str, Any] | None) -> str:
+    write_model(model, folder, _own_config(model, training))
+    (folder / CARD).write_text(card(model, training, in_timm=False), encoding="utf-8")
     return ""
 
 
@@ -180,6 +191,7 @@ _Write = Callable[[Model, Path, dict[str, Any] | None], str]
 _WRITERS: dict[str, tuple[_Check, _Write]] = {
     "timm": (check_fits_timm, _write_timm),
     "torch": (_fits_torch, _write_torch),
+    "jaxtl": (_fits_everything, _write_jaxtl),
     "stablehlo": (_fits_everything, _write_stablehlo),
 }
 

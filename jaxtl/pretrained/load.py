@@ -77,7 +77,8 @@ def from_torch(
 ) -> Model:
     """A model with the weights of a live torch module or of its state dict; arguments otherwise as for ``load``.
 
-    A module that timm made brings its own preprocessing (``module.pretrained_cfg``). The arrays are copies.
+    A module that timm made brings its own preprocessing (``module.pretrained_cfg``) and the size of images that it was
+    built for. The arrays are copies.
     """
     state = module.state_dict() if hasattr(module, "state_dict") else module
     if not isinstance(state, Mapping):
@@ -86,12 +87,17 @@ def from_torch(
     said = getattr(module, "pretrained_cfg", None) or {}
     where = f"the {type(module).__name__}"
     arrays = weight_files.arrays_of(state, where)
+    architecture = architecture_of(tag, name)
+    size = getattr(getattr(module, "patch_embed", None), "img_size", None)
+    built_for = {"img_size": tuple(size)} if size and "img_size" in option_names(architecture) else {}
     source = Source(
         name,
-        architecture_of(tag, name),
+        architecture,
         arrays,
         completed(said, tag),
         where,
+        num_classes=getattr(module, "num_classes", None) if built_for else None,
+        options=built_for,
         license=said.get("license"),
         assumed=not said,
     )

@@ -35,8 +35,8 @@ def push(folder: str | Path, repo_id: str, *, private: bool = False) -> str:
         raise InputError(f"{folder} has no {WEIGHTS}: push takes a folder that `jaxtl export` wrote for timm")
     if not (folder / CARD).is_file():
         raise InputError(
-            f"{folder} has no model card ({CARD}): `jaxtl export {folder} OUT` writes one, and leaves out where this "
-            "machine keeps its files; push OUT"
+            f"{folder} has no model card ({CARD}): `jaxtl export {folder} OUT` writes one (where timm has no such "
+            "network with --format jaxtl), and leaves out where this machine keeps its files; push OUT"
         )
     import huggingface_hub
 

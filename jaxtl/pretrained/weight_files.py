@@ -116,21 +116,30 @@ def arrays_of(content: Any, where: str) -> dict[str, np.ndarray]:
     >>> arrays_of({"state_dict": {"module.fc.bias": np.zeros(2)}, "epoch": 3}, "a checkpoint")
     {'fc.bias': array([0., 0.])}
     """
-    state = content
-    while isinstance(state, Mapping) and (nested := [key for key in NESTING if isinstance(state.get(key), Mapping)]):
-        if nested[0] in AVERAGED and len(nested) > 1:
-            say(f"{where} holds weights and their running average; the average, {nested[0]!r}, is taken")
-        state = state[nested[0]]
-    if not isinstance(state, Mapping):
-        raise InputError(f"{where} holds a {type(state).__name__}, not a state dict of names and tensors")
-    arrays = {str(name): to_numpy(value) for name, value in state.items() if _is_array(value)}
-    if not arrays:
+    if not isinstance(content, Mapping):
+        raise InputError(f"{where} holds a {type(content).__name__}, not a state dict of names and tensors")
+    keys, state = _state_in(content)
+    if not state:
         raise InputError(
             f"{where} holds no state dict: expected names with tensors, or one nested under "
-            f"{', '.join(NESTING)}; found the keys {sorted(map(str, state))[:8]}"
+            f"{', '.join(NESTING)}; found the keys {sorted(map(str, content))[:8]}"
         )
+    if keys and keys[0] in AVERAGED and any(_state_in(content.get(key))[1] for key in NESTING if key not in AVERAGED):
+        say(f"{where} holds weights and their running average; the average, {keys[0]!r}, is taken")
+    arrays = {str(name): to_numpy(value) for name, value in state.items()}
     arrays.pop(_COUNT_OF_AVERAGE, None)
     return {name: arrays[stored] for name, stored in without_prefixes(arrays).items()}
+
+
+def _state_in(content: Any) -> tuple[tuple[str, ...], dict[Any, Any]]:
+    """The arrays by name in a state dict, however nested, and the keys that lead to it; none where there is none."""
+    if not isinstance(content, Mapping):
+        return (), {}
+    for key in NESTING:
+        keys, state = _state_in(content.get(key))
+        if state:
+            return (key, *keys), state
+    return (), {name: value for name, value in content.items() if _is_array(value)}
 
 
 def without_prefixes(names: Iterable[str]) -> dict[str, str]:

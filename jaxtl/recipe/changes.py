@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from jaxtl.errors import InputError
+from jaxtl.recipe.kinds import kinds_at, renamed
 
 Fields = dict[str, Any]
 
@@ -41,6 +42,10 @@ def with_changes(
             earlier = dict(section)
             section.clear()
             section |= {rest[-1]: value, **earlier}
+        elif rest[-1] == "name" and (kinds := kinds_at([first, *rest[:-1]])):
+            known = renamed(section, value, kinds)
+            section.clear()
+            section |= known
         else:
             section[rest[-1]] = value
     for keys, section in sorted(made.items(), key=lambda entry: entry[0][0] != "groups"):
@@ -100,6 +105,8 @@ def _section(fields: Fields, keys: list[str], name: str, made: dict[tuple[str, .
             section[key] = {}
             if not any(tuple(keys[:shorter]) in made for shorter in range(1, depth)):
                 made[tuple(keys[:depth])] = section[key]
+        if isinstance(word := section[key], str) and kinds_at(keys[:depth]):
+            section[key] = {"name": word}
         section = section[key]
         if not isinstance(section, dict):
             above = ".".join(keys[:depth])

@@ -29,15 +29,15 @@ def _square(value: Any) -> Any:
     return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def named(default: str) -> BeforeValidator:
-    """Takes a mapping without a ``name`` to be of the default kind, and a word to be the name alone."""
+def named(default: str, kinds: Any) -> BeforeValidator:
+    """Takes a mapping without a ``name`` to be of the default kind of these, and a word to be the name alone."""
 
     def whole(value: Any) -> Any:
         if isinstance(value, str):
             return {"name": value}
         return {"name": default, **value} if isinstance(value, Mapping) else value
 
-    return BeforeValidator(whole)
+    return BeforeValidator(whole, json_schema_input_type=str | kinds)
 
 
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]

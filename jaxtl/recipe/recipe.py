@@ -75,7 +75,7 @@ class Recipe(Section):
     """Parts of the network to groups; ``jaxtl.labels.by_pattern`` says what a part is. The first that matches wins."""
     layer_decay: Annotated[Number, Field(gt=0, le=1)] = 1.0
     """A block's rate is its group's times this to the power of the blocks behind it (Clark 2020, Bao 2022)."""
-    optimizer: dict[Group, Annotated[Optimizer, named("adamw")]] = Field(
+    optimizer: dict[Group, Annotated[Optimizer, named("adamw", Optimizer)]] = Field(
         default_factory=lambda fields: default_optimizer(fields["groups"])
     )
     """For each group but "frozen": how it learns."""
@@ -100,7 +100,7 @@ class Recipe(Section):
     accumulate: Annotated[int, Field(gt=0)] = 1
     """Compute each batch in so many parts, one after the other, for the memory of one of them."""
     eval_batch_size: Annotated[int, Field(gt=0)] = 64
-    loss: Annotated[Loss, named("softmax")] = Softmax()
+    loss: Annotated[Loss, named("softmax", Loss)] = Softmax()
     label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     class_weights: ClassWeights | None = None
     """The word "balanced" (inverse to the class's share of training images), or a number for each class."""

@@ -69,4 +69,4 @@ class Plateau(Section):
 
 AnySchedule = Cosine | Linear | Constant | OneCycle | Step | Plateau
 Schedule = Annotated[AnySchedule, Field(discriminator="name")]
-GivenSchedule = Annotated[Schedule, named("cosine")]
+GivenSchedule = Annotated[Schedule, named("cosine", Schedule)]

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import ValidationError
 
 from jaxtl.data.dataset import Data
+from jaxtl.data.divide import read_split
 from jaxtl.data.open import open_data
+from jaxtl.errors import InputError
 from jaxtl.model import Model
 from jaxtl.notices import say
 from jaxtl.pretrained.config import CONFIG, read_config
 from jaxtl.recipe import DataSection
 from jaxtl.train.run import how_opened
 
-SPLIT = ("val_fraction", "folds", "fold", "split_file")
+SPLIT = ("val_fraction", "folds", "fold", "split_file", "train_samples")
 
 
 def open_held_out(
@@ -30,8 +34,8 @@ def open_held_out(
 ) -> Data:
     """Opens images for a model, split as in the training that its folder records; says which split that is.
 
-    Where the model was trained on the same source, its columns, labels and split are taken from there. Otherwise they
-    are ``open_data``'s defaults.
+    Where the model was trained on the same source, its columns and labels are taken from there, and its split from the
+    run's ``split.json``, or as it is recorded. Otherwise they are ``open_data``'s defaults.
 
     Args:
         model: the network.
@@ -49,35 +53,73 @@ def open_held_out(
     >>> open_held_out(model, "cifar_resnet20", "digits", val_fraction=0.1).split
     '10% held out, seed 0'
     """
-    training = _training(folder, source)
-    how = _opened(training)
-    if val_fraction is not None or split_file is not None:
-        how = {name: value for name, value in how.items() if name not in SPLIT}
-        given = {"val_fraction": val_fraction, "split_file": split_file}
-        how |= {name: value for name, value in given.items() if value is not None}
+    record = _Record.of(Path(folder).expanduser(), source)
+    how = dict(record.how)
     if seed is not None:
         how["seed"] = seed
-    data = open_data(source, model, **how)
-    then = (training.get("data") or {}).get("split")
-    if split_file is not None:
-        told = ""
+    if val_fraction is not None or split_file is not None:
+        how = _without_split(how)
+        given = {"val_fraction": val_fraction, "split_file": split_file}
+        how |= {name: value for name, value in given.items() if value is not None}
+    elif seed is None and record.written is not None:
+        with contextlib.suppress(InputError):  # some of its images are not there any more
+            return _told(
+                open_data(source, model, **{**_without_split(how), "split_file": record.place}), source, record
+            )
+    return _told(open_data(source, model, **how), source, record, split_file is not None)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What is recorded of a model's training, as far as it is about some images.
+
+    Attributes:
+        data: what its data recorded of itself; empty where the model has no record.
+        fits: whether that may be these images: the same place, or one of the same name.
+        how: how its images were opened, as keywords of ``open_data``; empty where they are others.
+        place: of the run's split.json.
+        written: the names in that; None where it is not there, or the images are others.
+    """
+
+    data: Mapping[str, Any]
+    fits: bool
+    how: Mapping[str, Any]
+    place: Path
+    written: Mapping[str, list[str]] | None
+
+    @classmethod
+    def of(cls, folder: Path, source: str) -> _Record:
+        config = read_config(folder) if (folder / CONFIG).is_file() else {}
+        training = (config.get("jaxtl") or {}).get("training") or {}
+        data, place = training.get("data") or {}, folder.parent / "split.json"
+        fits = _may_be(data.get("source", ""), source)
+        written = None
+        if fits:
+            with contextlib.suppress(InputError):
+                written = read_split(place)
+        return cls(data, fits, _opened(training) if fits else {}, place, written)
+
+
+def _told(data: Data, source: str, record: _Record, split_given: bool = False) -> Data:
+    then, counts = record.data.get("split"), (record.data.get("train"), record.data.get("val"))
+    if record.written is not None:
+        seen = len(set(record.written["train"]).intersection(data.val.names))
+        if set(record.written["val"]) == set(data.val.names):
+            told = ", as in training"
+        else:
+            told = f"; the model was trained on {seen} of them" if seen else ", none of which the model was trained on"
     elif then is None:
         told = "; no training on them is recorded"
+    elif not record.fits:
+        told = f"; the model was trained on {record.data['source']} ({then}): if these are the same, say --split-file"
+    elif split_given:
+        told = ""
+    elif then == data.split and counts == (len(data.train), len(data.val)):
+        told = ", as in training"
     else:
-        told = (
-            ", as in training" if then == data.split else f"; the model may have seen them: it was trained with {then}"
-        )
+        told = f"; the model may have seen them: it was trained with {then}"
     say(f"{len(data.val)} validation images of {source}: {data.split}{told}")
     return data
-
-
-def _training(folder: str | Path, source: str) -> Mapping[str, Any]:
-    """What is recorded of a training on this source; empty where that is nothing."""
-    folder = Path(folder).expanduser()
-    if not (folder / CONFIG).is_file():
-        return {}
-    training = (read_config(folder).get("jaxtl") or {}).get("training") or {}
-    return training if _place((training.get("data") or {}).get("source", "")) == _place(source) else {}
 
 
 def _opened(training: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,9 +129,16 @@ def _opened(training: Mapping[str, Any]) -> dict[str, Any]:
         images = DataSection.model_validate(recipe.get("data"))
     except ValidationError:  # none, or that of another version
         return {}
-    return {**how_opened(images, recipe.get("seed", 0)), "train_samples": None, "max_bad": images.max_bad}
+    return {**how_opened(images, recipe.get("seed", 0)), "max_bad": images.max_bad}
 
 
-def _place(source: str) -> tuple[str, str]:
-    kind, _, path = source.partition(":")
-    return kind, str(Path(path).expanduser().resolve()) if Path(path).exists() else path
+def _without_split(how: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in how.items() if name not in SPLIT}
+
+
+def _may_be(recorded: str, source: str) -> bool:
+    """Whether two sources may be the same images: a record may name a folder from elsewhere, or by its last part."""
+    (kind, _, then), (today, _, now) = recorded.partition(":"), source.partition(":")
+    here = Path(now).expanduser()
+    same_name = here.exists() and here.resolve().name == PurePath(then).name
+    return kind == today and (then == now or same_name)

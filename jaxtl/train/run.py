@@ -86,6 +86,20 @@ def prepare(recipe: Recipe) -> Prepared:
         max_bad=images.max_bad,
     )
     say(data.describe())
+    return settle(model, data, recipe)
+
+
+def settle(model: Model, data: Data, recipe: Recipe) -> Prepared:
+    """What a recipe means for a model and data that are there.
+
+    Raises:
+        InputError: whatever the model, the data and the groups find wrong.
+
+    >>> import jaxtl
+    >>> model = jaxtl.load("cifar_resnet20", weights=None, num_classes=10, in_chans=1)
+    >>> len(settle(model, jaxtl.open_data("digits", model), Recipe.from_keywords(strategy="gradual")).optimizers)
+    4
+    """
     expanded = expand(recipe, model.graph)
     check_task(expanded, data)
     check_fittable(model, expanded)

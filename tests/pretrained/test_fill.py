@@ -85,3 +85,19 @@ def test_a_folder_says_the_windows_of_its_tables(stored, new, tmp_path: Path) ->
     expected = resize_bias_table(table, window, old=old)
     assert old == window or not np.array_equal(expected, table)
     np.testing.assert_array_equal(flatten(moved.params)[TABLE], expected)
+
+
+@pytest.mark.parametrize("name", [VIT, EVA])
+def test_a_live_module_says_the_size_it_was_built_for(name: str) -> None:
+    torch_reference.import_timm()
+    size, new = (112, 448), (56, 112)
+    module = torch_reference.randomised(name, size, num_classes=4, img_size=size, **TINY)
+    model = jaxtl.from_torch(module, name, **TINY)
+    assert model.preprocess.size == size
+    images = np.random.default_rng(0).standard_normal((2, *size, 3)).astype(np.float32)
+    theirs = module(torch_reference.torch_images(images))
+    assert torch_reference.difference(model(images), theirs) < 1e-4
+    moved = jaxtl.from_torch(module, name, **TINY, img_size=new)
+    state = {key: tensor.numpy() for key, tensor in module.state_dict().items()}
+    expected = _timms(name, state, {"img_size": size}, new)
+    np.testing.assert_allclose(moved.params["pos_embed"], expected, atol=1e-5)

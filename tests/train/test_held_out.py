@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
+from pathlib import Path
 
 import pytest
+from small_models import small_model
 
 import jaxtl
 from jaxtl.cli import main
+from jaxtl.data.divide import read_split
 from jaxtl.recipe import Recipe
 from jaxtl.train.held_out import open_held_out
 from jaxtl.train.run import train
@@ -25,7 +30,7 @@ def saved(model, tmp_path):
     """A model whose folder records a training on one of four folds."""
     training = {
         "recipe": FOLDS.model_dump(mode="json"),
-        "data": {"source": "digits", "split": "fold 2 of 4, seed 3"},
+        "data": {"source": "digits", "split": "fold 2 of 4, seed 3", "train": 50, "val": 449},
     }
     return jaxtl.save(model, tmp_path / "model", training=training)
 
@@ -40,7 +45,7 @@ def test_the_split_of_the_training(model, saved, said) -> None:
     found = open_held_out(model, saved, "digits")
     expected = jaxtl.open_data("digits", model, folds=4, fold=2, seed=3)
     assert found.val.names == expected.val.names
-    assert set(found.train.names) == set(expected.train.names)
+    assert len(found.train) == 50
     assert said() == "449 validation images of digits: fold 2 of 4, seed 3, as in training"
 
 
@@ -50,9 +55,9 @@ def test_another_split_where_it_is_asked_for(model, saved, said, tmp_path) -> No
     assert said().endswith("; the model may have seen them: it was trained with fold 2 of 4, seed 3")
     assert open_held_out(model, saved, "digits", seed=5).split == "fold 2 of 4, seed 5"
     other = jaxtl.open_data("digits", model, val_fraction=0.5, seed=9)
-    other.write_split(tmp_path / "split.json")
-    assert open_held_out(model, saved, "digits", split_file=tmp_path / "split.json").val.names == other.val.names
-    assert said().endswith(": split of split.json")
+    other.write_split(tmp_path / "other.json")
+    assert open_held_out(model, saved, "digits", split_file=tmp_path / "other.json").val.names == other.val.names
+    assert said().endswith(": split of other.json")
 
 
 def test_what_is_not_recorded_is_told(model, saved, said, tmp_path) -> None:
@@ -91,3 +96,73 @@ def test_what_a_run_records_is_what_evaluation_takes(tmp_path, capsys) -> None:
     accuracy = train(recipe).history[-1]["val_accuracy"]
     assert main(["eval", str(tmp_path / "model"), "digits"]) == 0
     assert capsys.readouterr().out.startswith(f"accuracy {100 * accuracy:.2f} %")
+
+
+def _paint(folder: Path, classes: str, numbers: range) -> None:
+    from PIL import Image
+
+    for name in classes.split():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in numbers:
+            Image.new("L", (8, 8), 5 * number).save(folder / name / f"{number}.png")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch) -> Path:
+    """The output of a run on a folder that is named from where it started."""
+    monkeypatch.chdir(tmp_path)
+    _paint(tmp_path / "images", "ant bee", range(10))
+    recipe = Recipe.from_keywords(
+        model={"name": "cifar_resnet20", "weights": None, "until": "stem"},
+        data={"source": "folder:images", "size": 8, "augment": "none"},
+        groups={"head": "fast", "*": "frozen"},
+        epochs=1,
+        batch_size=16,
+        seed=3,
+        output=tmp_path / "run",
+    )
+    train(recipe)
+    return tmp_path / "run"
+
+
+def test_images_that_came_later_are_in_neither_part(run, said, tmp_path) -> None:
+    _paint(tmp_path / "images", "ant bee", range(10, 20))
+    written = read_split(run / "split.json")
+    tuned = jaxtl.load(run / "best")
+    found = open_held_out(tuned, run / "best", "folder:images")
+    assert sorted(found.val.names) == sorted(written["val"])
+    assert said() == "4 validation images of folder:images: split of split.json, as in training"
+    drawn = open_held_out(tuned, run / "best", "folder:images", seed=0)
+    seen = len(set(drawn.val.names) & set(written["train"]))
+    assert said().endswith(f"20% held out, seed 0; the model was trained on {seen} of them")
+    assert seen
+
+
+def test_the_same_images_from_elsewhere(run, said, tmp_path, monkeypatch) -> None:
+    written = read_split(run / "split.json")
+    exported = jaxtl.export(small_model("resnet10t", layers=(1, 1)), tmp_path / "other", training=_record_of(run))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    tuned = jaxtl.load(run / "best")
+    assert sorted(open_held_out(tuned, run / "best", f"folder:{tmp_path}/images").val.names) == sorted(written["val"])
+    assert said().endswith("split of split.json, as in training")
+    found = open_held_out(tuned, exported, "folder:../images")
+    assert sorted(found.val.names) == sorted(written["val"])
+    assert said().endswith("20% held out, seed 3, as in training")
+    shutil.copytree(tmp_path / "images", tmp_path / "copy")
+    open_held_out(tuned, run / "best", "folder:../copy")
+    assert said().endswith(
+        "20% held out, seed 0; the model was trained on folder:images (20% held out, seed 3): "
+        "if these are the same, say --split-file"
+    )
+
+
+def test_images_that_are_gone_since(run, said, tmp_path) -> None:
+    written = read_split(run / "split.json")
+    (tmp_path / "images" / written["val"][0]).unlink()
+    open_held_out(jaxtl.load(run / "best"), run / "best", "folder:images")
+    assert "20% held out, seed 3" in said()
+
+
+def _record_of(run: Path) -> dict:
+    return json.loads((run / "best" / "config.json").read_text())["jaxtl"]["training"]
