@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from jaxtl.errors import InputError
-from jaxtl.recipe import SGD, AdamW, Augment, Constant, Cosine, Focal, OneCycle, Recipe, load_recipe
+from jaxtl.recipe import SGD, AdamW, Augment, Constant, Cosine, Focal, OneCycle, Recipe, Softmax, load_recipe
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -382,6 +382,26 @@ def test_augment_says_what_the_data_part_says():
     for name in ("none", "light", "glyph"):
         assert Augment(**dataclasses.asdict(augment.preset(name)))
         assert Recipe.from_keywords(data={"source": "digits", "augment": name})
+
+
+def test_a_word_can_be_refined(write):
+    path = write("loss: focal\nschedule: linear\noptimizer: {fast: {lr: 0.1, schedule: step}}\ngroups: {'*': fast}")
+    overrides = ["loss.gamma=1", "schedule.warmup_epochs=2", "optimizer.fast.schedule.factor=0.5"]
+    recipe = load_recipe(path, overrides)
+    assert (recipe.loss.gamma, recipe.schedule.warmup_epochs, recipe.optimizer["fast"].schedule.factor) == (1, 2, 0.5)
+    assert load_recipe(write(""), ["loss=focal", "loss.gamma=1"]).loss == Focal(gamma=1)
+    with pytest.raises(InputError, match="strategy is 'full', which has no fields"):
+        load_recipe(write("strategy: full"), ["strategy.x=1"])
+
+
+def test_another_kind_in_a_recipe_that_was_written(write):
+    whole = Recipe.from_keywords(loss={"name": "focal", "gamma": 2.0}, schedule={"name": "one_cycle", "pct_start": 0.5})
+    path = write(whole.to_yaml())
+    recipe = load_recipe(path, ["optimizer.fast.name=sgd", "loss.name=softmax"])
+    assert (recipe.optimizer["fast"].name, recipe.optimizer["slow"].name) == ("sgd", "adamw")
+    assert recipe.loss == Softmax()
+    with pytest.raises(InputError, match="unknown field 'pct_start'"):
+        load_recipe(path, ["schedule.name=cosine"])
 
 
 def test_schema_describes_every_field():

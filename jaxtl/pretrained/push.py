@@ -10,7 +10,7 @@ from jaxtl.pretrained.config import CONFIG, read_config
 from jaxtl.pretrained.hub_errors import interruption
 from jaxtl.pretrained.save import WEIGHTS
 
-_PUSHED = (CONFIG, WEIGHTS, CARD)
+PUSHED = (CONFIG, WEIGHTS, CARD)
 
 
 def push(folder: str | Path, repo_id: str, *, private: bool = False) -> str:
@@ -46,7 +46,7 @@ def push(folder: str | Path, repo_id: str, *, private: bool = False) -> str:
         api.upload_folder(
             repo_id=address.repo_id,
             folder_path=folder,
-            allow_patterns=list(_PUSHED),
+            allow_patterns=list(PUSHED),
             commit_message="Upload by jaxtl",
         )
     except Exception as error:

@@ -79,6 +79,11 @@ def test_a_validation_folder_without_training_images_is_no_class(tree, folders, 
     )
 
 
+def test_a_class_may_be_called_test_and_have_folders_of_its_own(tree):
+    folder = open_folder(tree({"control": 2, "test/day1": 1, "test/day2": 1}))
+    assert folder.classes == ("control", "test")
+
+
 def test_labels_of_val_follow_the_classes_of_train(tree):
     folder = open_folder(tree({"train/a": 1, "train/b": 1, "train/c": 1, "val/c": 2, "test/a": 1}))
     assert folder.val is not None

@@ -44,6 +44,21 @@ def test_targets_are_not_taken_for_what_the_items_give(small, caplog):
     assert caplog.messages[0].startswith("labels of Squares are read in one pass: its targets differ from what item ")
 
 
+def test_numbers_of_another_precision_are_the_same_labels(small, caplog):
+    import torch
+
+    caplog.set_level(logging.INFO, logger="jaxtl")
+
+    class Rounded(Squares):
+        def __getitem__(self, index):
+            image, label = super().__getitem__(index)
+            return image, torch.tensor(label)  # float32
+
+    numbers = np.linspace(0.1, 9.7, 40).tolist()
+    open_data((Rounded(numbers, targets=numbers),) * 2, small, task="regression")
+    assert not any("in one pass" in message for message in caplog.messages)
+
+
 def test_targets_that_are_transformed_are_read_from_the_items(small):
     class Halved(Squares):
         target_transform = staticmethod(lambda label: label // 2)

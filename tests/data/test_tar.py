@@ -115,6 +115,13 @@ def test_the_part_of_a_split_may_stand_anywhere_in_a_name(shard, tmp_path, patte
     assert found.notes == ("shards not used: flowers-test-0.tar",)
 
 
+def test_the_name_of_the_set_may_hold_such_words_too(shard, tmp_path):
+    for name in ("dev-kit-train", "dev-kit-val"):
+        shard(f"s/{name}-0.tar", samples(0, 1))
+    found = opened(tmp_path / "s")
+    assert [len(found.train), len(found.val)] == [2, 2]
+
+
 def test_a_pattern_means_all_that_it_names(shard, tmp_path):
     for name in ("train", "more", "val"):
         shard(f"s/{name}-0.tar", samples(0, 1))

@@ -164,6 +164,13 @@ def test_fields_that_are_set_leave_a_strategys_other_rates(strategy, overrides, 
         assert (optimizer["slow"].lr, optimizer["fast"].lr) == (slow, fast)
 
 
+def test_a_rate_that_nobody_set_is_not_said_to_be_unused(caplog) -> None:
+    caplog.set_level("INFO", logger="jaxtl")
+    graph = Graph("resnet18", num_classes=3)
+    expand(Recipe.from_keywords(strategy="fine-tune", **{"optimizer.slow.weight_decay": 0.1}), graph)
+    assert not caplog.messages
+
+
 def test_fine_tunes_rates_stay_fastais_where_another_field_is_set() -> None:
     plain = Recipe.from_keywords(strategy="fine-tune")
     rates = expand(plain, GRAPH).all_phases[-1].rates

@@ -65,6 +65,19 @@ def test_the_front_matter_is_what_the_hub_reads() -> None:
     assert "mean (0.485, 0.456, 0.406)" in text
 
 
+@pytest.mark.parametrize(("name", "options"), [("cifar_resnet20", {}), ("resnet10t", {"until": "layer1"})])
+def test_the_card_of_a_network_that_timm_cannot_build(name: str, options: dict, tmp_path) -> None:
+    model = small_model(name, **options)
+    folder = jaxtl.export(model, tmp_path, "jaxtl", training={"recipe": {"data": {"source": "folder:/home/ann/x"}}})
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert _front_matter(text)["library_name"] == "jaxtl"
+    assert "timm" not in _front_matter(text)["tags"]
+    assert "timm.create_model" not in text
+    assert 'jaxtl.load("FOLDER")' in text
+    assert "/home" not in text + (folder / "config.json").read_text(encoding="utf-8")
+    assert jaxtl.load(folder).stages == model.stages
+
+
 def test_what_is_not_known_is_not_made_up() -> None:
     text = card(small_model("resnet18", layers=(1, 1, 1, 1)))
     assert _front_matter(text)["license"] == "unknown"

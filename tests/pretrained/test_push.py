@@ -18,7 +18,7 @@ from small_models import small_model
 import jaxtl
 from jaxtl.cli import main
 from jaxtl.errors import InputError
-from jaxtl.pretrained.push import push
+from jaxtl.pretrained.push import PUSHED, push
 
 
 class Hub:
@@ -193,6 +193,9 @@ def test_what_is_no_exported_folder_is_refused_before_anything_is_sent(hub, fold
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     with pytest.raises(InputError, match=r"has no model card .*`jaxtl export .* OUT` writes one"):
         push(tmp_path, "ann/flowers")
+    model = small_model("resnet10t", until="layer1")
+    hub_format = jaxtl.export(model, tmp_path / "out", "jaxtl")
+    assert sorted(path.name for path in hub_format.iterdir()) == sorted(PUSHED)
     with pytest.raises(InputError, match="cannot be the name of a hub repository"):
         push(folder, "ann/flowers/and/more")
     assert not hub.created

@@ -65,6 +65,13 @@ def test_the_running_average_of_the_weights_is_taken_and_said(names: tuple[str, 
     assert not capsys.readouterr().err
 
 
+@pytest.mark.parametrize("average", [{}, None, {"decay": 0.99, "shadow": {"fc.bias": torch.zeros(3)}}])
+def test_an_average_of_another_form_is_passed_over(average, tmp_path, capsys) -> None:
+    torch.save({"model_ema": average, "model": _tensors()}, tmp_path / "a.pth")
+    assert _same(weight_files.read(tmp_path / "a.pth"))
+    assert not capsys.readouterr().err
+
+
 def test_a_prefix_that_not_all_names_share_is_a_name(tmp_path) -> None:
     torch.save({"module.a": torch.zeros(1), "b": torch.zeros(1)}, tmp_path / "a.pt")
     assert sorted(weight_files.read(tmp_path / "a.pt")) == ["b", "module.a"]

@@ -12,7 +12,8 @@ from PIL import Image
 import jaxtl
 from jaxtl.errors import InputError
 from jaxtl.recipe import AdamW, Recipe
-from jaxtl.studies import runs
+from jaxtl.studies import beforehand, runs
+from jaxtl.studies.beforehand import Start, check_all
 from jaxtl.studies.comparison import compare, with_strategy
 from jaxtl.train import fine_tune as training
 
@@ -152,6 +153,29 @@ def test_runs_with_other_images_or_weights_are_not_compared(tmp_path) -> None:
     with pytest.raises(InputError, match=r"seed-0 holds a run with other images than there are now"):
         compare(recipe, {"head only": HEAD_ONLY}, **call)
     assert not (tmp_path / "out" / "all").exists()
+
+
+def test_every_seed_is_compared_with_today(monkeypatch) -> None:
+    """Data is opened once for all names that share it, and where it is kept does not count."""
+    opened: list[int] = []
+    starts = {seed: Start(f"images {seed}", "weights") for seed in (0, 1)}
+    monkeypatch.setattr(beforehand, "prepare", lambda recipe: opened.append(recipe.seed) or _Shared(recipe.seed))
+    monkeypatch.setattr(beforehand, "settle", lambda model, data, recipe: _Shared(recipe.seed))
+    monkeypatch.setattr(beforehand, "start_of", lambda prepared: starts[prepared.seed])
+    two = [RECIPE.replace(seed=seed, output=f"out/{seed}") for seed in (0, 1)]
+    recipes = {"a": two, "b": [recipe.replace(epochs=2) for recipe in two]}
+    check_all(recipes, {"a": [None, starts[1]], "b": [None, None]})
+    assert opened == [0, 1, 0]
+    old = Start("images of yesterday", "weights")
+    with pytest.raises(InputError, match=r"^a: out/0, out/1 hold runs with other images than there are now, .* them$"):
+        check_all(recipes, {"a": [old, old], "b": [starts[0], starts[1]]})
+
+
+class _Shared:
+    """As much of what is prepared as a start needs."""
+
+    def __init__(self, seed: int):
+        self.seed, self.model, self.data = seed, None, None
 
 
 def test_an_unreadable_result_is_named(rows, output, tmp_path) -> None:
