@@ -26,6 +26,8 @@ class Options:
     label_separator: str = SEPARATOR
     task: str | None = None
     value_range: tuple[float, float] | None = None
+    tested: bool = False
+    """Nothing is trained on these images, so that one class, or a part for validation alone, is enough."""
 
     def __post_init__(self) -> None:
         for name in ("label_column", "value_range"):
@@ -36,8 +38,8 @@ class Options:
 
     @property
     def given(self) -> dict[str, object]:
-        """Those that are not the default."""
-        fields = dataclasses.fields(self)
+        """What was said of this kind of place: those that are not the default."""
+        fields = [field for field in dataclasses.fields(self) if field.name != "tested"]
         return {field.name: value for field in fields if (value := getattr(self, field.name)) != field.default}
 
     @property

@@ -108,7 +108,7 @@ def open_object(dataset: Any, channels: int, options: Options) -> OpenedObject:
     found = (answers.labels[:count], answers.labels[count:])
     sources = [ObjectSource(part, mine, word, channels) for part, mine, word in zip(parts, found, words, strict=False)]
     opened = Opened(answers.classes, sources[0], sources[1] if len(sources) == 2 else None, answers.task, "own parts")
-    return OpenedObject(name, checked(name, opened))
+    return OpenedObject(name, checked(name, opened, options.tested))
 
 
 def as_image(image: Any, name: str, channels: int) -> Any:

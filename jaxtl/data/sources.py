@@ -142,7 +142,7 @@ def split(source: Source, classes: Sequence[str], val_fraction: float, seed: int
         InputError: for a fraction outside (0, 1), or naming the classes that have fewer than two images.
     """
     if not 0 < val_fraction < 1:
-        raise InputError(f"val_fraction must be between 0 and 1, not {val_fraction:g}")
+        raise InputError(f"val_fraction must be between 0 and 1, or 1 for a test set, not {val_fraction:g}")
     val: list[int] = []
     too_small = []
     for members, name in _shuffled_members(source, classes, seed):

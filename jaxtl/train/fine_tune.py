@@ -26,7 +26,7 @@ from jaxtl.notices import say
 from jaxtl.recipe import Recipe
 from jaxtl.train.cached_phases import CachedPhase
 from jaxtl.train.checkpoint import Checkpoints, Records
-from jaxtl.train.evaluate import check_fits
+from jaxtl.train.fits import check_fits
 from jaxtl.train.fitted import fitted
 from jaxtl.train.loop import Loop
 from jaxtl.train.precision import settled
