@@ -163,6 +163,9 @@ class Joined:
     def pixels(self, index: int, at_least: int | None) -> np.ndarray:
         return sources.pixels(*self._at(index), at_least)
 
+    def in_colour(self, index: int) -> Picture:
+        return sources.in_colour(*self._at(index))
+
     def _at(self, index: int) -> tuple[Source, int]:
         first, second = self._parts
         return (first, index) if index < len(first) else (second, index - len(first))

@@ -57,6 +57,9 @@ class ObjectSource:
         image = as_image(self._dataset[index][0], self.names[index], self._channels)
         return image, label_of(self.labels, index)
 
+    def in_colour(self, index: int) -> Any:
+        return as_image(self._dataset[index][0], self.names[index], 3 if self._channels == 1 else self._channels)
+
     def identity(self, index: int) -> str:
         image = self._dataset[index][0]
         if isinstance(image, str | os.PathLike):
