@@ -281,9 +281,10 @@ def _shuffled_members(source: Source, classes: Sequence[str], seed: int) -> list
 
 def _refuse_small(classes: list[str]) -> None:
     if classes:
+        whole = all(name.strip("'").removeprefix("-").isdecimal() for name in classes)
         raise InputError(
             f"cannot split into train and val: fewer than two images in class {', '.join(classes)}; add images or "
-            "remove the class"
+            f"remove the class{'; if these are numbers and no classes, give task=regression' if whole else ''}"
         )
 
 
