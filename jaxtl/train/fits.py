@@ -31,13 +31,24 @@ def check_fits(model: Model, data: Data) -> None:
 
 def check_kinds(model: object, data: object) -> None:
     """Raises ``InputError`` for what is no model, or no data, with what makes one."""
-    if not isinstance(model, Model):
-        raise InputError(f"the first argument must be a model, as jaxtl.load gives it, not {_said(model)}")
+    check_model(model)
     if not isinstance(data, Data):
         spec = repr(data) if isinstance(data, str) else "..."
         raise InputError(
             f"the second argument must be data, as jaxtl.open_data({spec}, model) gives it, not {_said(data)}"
         )
+
+
+def check_model(model: object) -> None:
+    """Raises ``InputError`` for what is no model.
+
+    >>> check_model("runs/a")
+    Traceback (most recent call last):
+    jaxtl.errors.InputError: the first argument must be a model, as jaxtl.load('runs/a') gives it, not 'runs/a'
+    """
+    if not isinstance(model, Model):
+        name = repr(model) if isinstance(model, str) else "..."
+        raise InputError(f"the first argument must be a model, as jaxtl.load({name}) gives it, not {_said(model)}")
 
 
 def _said(value: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from jaxtl.data.preprocess import normalise
 from jaxtl.errors import InputError
 from jaxtl.model import Model
 from jaxtl.train.evaluate import LOSS_OF_TASK
+from jaxtl.train.fits import check_model
 from jaxtl.train.test_time import averaged, variants
 
 
@@ -46,9 +47,10 @@ def predict(
     >>> len(found), found[0]["label"] in ("ant", "bee")
     (1, True)
     """
+    check_model(model)
     if model.num_classes == 0:
         raise InputError(f"{model.name} has no head to predict with; load it with num_classes=N or use model.features")
-    paths = [Path(path) for path in ([images] if isinstance(images, str | os.PathLike) else images)]
+    paths = _paths(images)
     check_files(paths)
     found: list[dict[str, Any]] = []
     problems: list[str] = []
@@ -65,6 +67,19 @@ def predict(
     if problems:
         raise InputError("; ".join(problems))
     return found
+
+
+def _paths(images: Any) -> list[Path]:
+    several = isinstance(images, Iterable) and not isinstance(images, str | bytes | os.PathLike)
+    found = list(images) if several else [images]
+    for number, image in enumerate(found):
+        if not isinstance(image, str | os.PathLike):
+            raise InputError(
+                f"predict takes paths of image files, and number {number} is a {type(image).__name__}: write it to a "
+                "file; or prepare it, pixels = model.preprocess(image), and ask the network itself, "
+                "model(jaxtl.normalise(pixels[None], model.preprocess.mean, model.preprocess.std))"
+            )
+    return [Path(path) for path in found]
 
 
 def _said(path: Path, answers: np.ndarray, model: Model, top: int) -> dict[str, Any]:
