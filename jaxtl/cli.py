@@ -57,7 +57,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ModelName = Annotated[str, typer.Argument(help="A folder saved by jaxtl, or a name that 'jaxtl list' shows.")]
+ModelName = Annotated[
+    str, typer.Argument(help="The output of a run, a folder saved by jaxtl, or a name that 'jaxtl list' shows.")
+]
 Weights = Annotated[
     str | None, typer.Option(help="A .safetensors or .pth file or a folder, in place of the name's own.")
 ]
@@ -184,8 +186,10 @@ def eval_(
     Of the images that it was trained on these are the ones that were held out then; of others all, unless they have a
     split of their own.
     """
+    from jaxtl.pretrained.source import model_of
     from jaxtl.train.held_out import open_held_out
 
+    model = model_of(model)
     sized: dict[str, Any] = {} if size is None else {"img_size": size}
     network = jaxtl.load(model, weights=weights or "default", **sized)
     images = open_held_out(
@@ -204,17 +208,18 @@ def eval_(
 @app.command()
 def predict(
     model: ModelName,
-    images: Annotated[list[str], typer.Argument(help="Image files.")],
+    images: Annotated[list[str], typer.Argument(help="Image files, or folders of them.")],
     weights: Weights = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3,
     tta: TestTime = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Name what is on images."""
+    from jaxtl.pretrained.source import model_of
     from jaxtl.train.predict import check_files
 
     check_files([Path(image) for image in images])
-    network = jaxtl.load(model, weights=weights or "default")
+    network = jaxtl.load(model_of(model), weights=weights or "default")
     found = jaxtl.predict(network, images, top=top, tta=tta)
     if json:
         from json import dumps

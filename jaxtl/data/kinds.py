@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 from collections.abc import Callable, Sequence
 
 from jaxtl.data.answers import SEPARATOR
@@ -119,10 +120,11 @@ _WHAT = {"folder": "folder", "csv": "file", "parquet": "file", "arrays": "file",
 def _unknown(spec: str, word: str) -> str:
     forms = [f"'{kind.form}'" for kind in KINDS.values()]
     known = f"{', '.join(forms[:-1])} and {forms[-1]}"
-    if ":" in spec or not any(mark in spec for mark in "/\\."):
+    is_folder = os.path.isdir(os.path.expanduser(spec))
+    if not is_folder and (":" in spec or not any(mark in spec for mark in "/\\.")):
         return f"unknown data '{spec}' (known: {known}){nearest(word, KINDS)}"
     ending = spec.rpartition(".")[2].lower()
     fitting = {"csv": "csv", "tsv": "csv", "parquet": "parquet", "npz": "arrays", "npy": "arrays", "tar": "tar"}
-    if ending in fitting:
+    if ending in fitting and not is_folder:
         return f"unknown data '{spec}' (known: {known}); write '{fitting[ending]}:{spec}'"
     return f"unknown data '{spec}' (known: {known}); for a folder write 'folder:{spec}'"

@@ -188,7 +188,8 @@ class Recipe(Section):
         """
         decided: set[str] = set()  # by the strategy, and as long as nobody gives it
         if self.strategy:
-            decided = {*STRATEGY_FIELDS, *({"optimizer", "schedule"} - self.model_fields_set)}
+            own = {"optimizer", "schedule", *(["epochs"] if self.strategy == "linear-probe" else [])}
+            decided = {*STRATEGY_FIELDS, *(own - self.model_fields_set)}
         fields = self.model_dump(mode="json", exclude=decided)
         return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
 
