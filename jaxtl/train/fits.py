@@ -64,7 +64,7 @@ def _classes(model: Model, data: Data) -> Iterator[str]:
         )
     elif model.num_classes != count:
         strange = [f"'{name}'{nearest(name, known)}" for name in data.classes if name not in known] if known else []
-        lacking = f" ({shown(strange)} is none of its classes)" if strange else ""
+        lacking = f" (it does not know {shown(strange)})" if strange else ""
         yield (
             f"it has {model.num_classes} classes and the data has {count}{lacking}: "
             f"load it with num_classes={count}, which makes a new head to train"

@@ -37,7 +37,7 @@ def test_some_of_the_models_classes_are_enough(model, tree, classes) -> None:
 
 def test_classes_that_the_model_does_not_know_are_named(model, tree) -> None:
     data = open_data(f"folder:{tree({'ant': 1, 'beee': 1})}", model, val_fraction=1)
-    with pytest.raises(InputError, match=r"3 classes and the data has 2 \('beee'; did you mean 'bee'"):
+    with pytest.raises(InputError, match=r"3 classes and the data has 2 \(it does not know 'beee'; did you mean 'bee'"):
         jaxtl.evaluate(model, data)
 
 
