@@ -19,6 +19,7 @@ import jaxtl
 from jaxtl.cli_cache import cache
 from jaxtl.cli_check import check
 from jaxtl.cli_data import show_batch
+from jaxtl.cli_options import LabelColumn, LabelSeparator, PathColumn, Task, labels_of
 from jaxtl.cli_studies import COMMANDS, Config, Overrides
 from jaxtl.errors import InputError, nearest, printable
 
@@ -56,7 +57,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ModelName = Annotated[str, typer.Argument(help="A folder saved by jaxtl, or a name that 'jaxtl list' shows.")]
+ModelName = Annotated[
+    str, typer.Argument(help="The output of a run, a folder saved by jaxtl, or a name that 'jaxtl list' shows.")
+]
 Weights = Annotated[
     str | None, typer.Option(help="A .safetensors or .pth file or a folder, in place of the name's own.")
 ]
@@ -165,23 +168,39 @@ def eval_(
     size: Annotated[int | None, typer.Option(min=1, help="Input size in pixels, in place of the weights' own.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 64,
     val_fraction: Annotated[
-        float | None, typer.Option(help="Part held out; default: as the model was trained, else 0.2.")
+        float | None,
+        typer.Option(help="Part held out, 1: all; default: as in training, of other images all, of unknown ones 0.2."),
     ] = None,
     split_file: Annotated[
         Path | None, typer.Option(help="The split.json of a run; default: as the model was trained.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the split; default: as in training, else 0.")] = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    label_separator: LabelSeparator = None,
+    task: Task = None,
     tta: TestTime = None,
 ) -> None:
     """Measure a model's accuracy on validation images.
 
-    Of the images that it was trained on these are the ones that were held out then.
+    Of the images that it was trained on these are the ones that were held out then; of others all, unless they have a
+    split of their own.
     """
+    from jaxtl.pretrained.source import model_of
     from jaxtl.train.held_out import open_held_out
 
+    model = model_of(model)
     sized: dict[str, Any] = {} if size is None else {"img_size": size}
     network = jaxtl.load(model, weights=weights or "default", **sized)
-    images = open_held_out(network, weights or model, data, val_fraction=val_fraction, split_file=split_file, seed=seed)
+    images = open_held_out(
+        network,
+        weights or model,
+        data,
+        val_fraction=val_fraction,
+        split_file=split_file,
+        seed=seed,
+        **labels_of(path_column, label_column, label_separator, task),
+    )
     measured = jaxtl.evaluate(network, images, batch_size=batch_size, split="val", tta=tta)
     typer.echo(_measured(measured))
 
@@ -189,17 +208,18 @@ def eval_(
 @app.command()
 def predict(
     model: ModelName,
-    images: Annotated[list[str], typer.Argument(help="Image files.")],
+    images: Annotated[list[str], typer.Argument(help="Image files, or folders of them.")],
     weights: Weights = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3,
     tta: TestTime = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Name what is on images."""
+    from jaxtl.pretrained.source import model_of
     from jaxtl.train.predict import check_files
 
     check_files([Path(image) for image in images])
-    network = jaxtl.load(model, weights=weights or "default")
+    network = jaxtl.load(model_of(model), weights=weights or "default")
     found = jaxtl.predict(network, images, top=top, tta=tta)
     if json:
         from json import dumps

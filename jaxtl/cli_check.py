@@ -6,12 +6,18 @@ from typing import Annotated
 
 import typer
 
+from jaxtl.cli_options import LabelColumn, LabelSeparator, PathColumn, Task, labels_of
+
 MENDED_FIRST = 2
 
 
 def check(
     data: Annotated[str, typer.Argument(help="The images, such as folder:path/to/images.")],
     channels: Annotated[int, typer.Option(min=1, help="Channels of the images, 6 for pictures of six bands.")] = 3,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    label_separator: LabelSeparator = None,
+    task: Task = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look at every image and say what is wrong; exit code 2 when something must be mended."""
@@ -19,7 +25,8 @@ def check(
 
     from jaxtl.studies.check import check as run
 
-    found = run(data, channels=channels, threads=min(16, os.cpu_count() or 1))
+    labels = labels_of(path_column, label_column, label_separator, task)
+    found = run(data, channels=channels, threads=min(16, os.cpu_count() or 1), **labels)
     if json:
         from json import dumps
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from jaxtl.cli_options import LabelColumn, LabelSeparator, PathColumn, Task, labels_of
+
 
 def show_batch(
     data: Annotated[str, typer.Argument(help="The images, such as folder:path/to/images.")],
@@ -16,6 +18,10 @@ def show_batch(
     count: Annotated[int, typer.Option(min=1, max=100, help="How many images.")] = 16,
     epoch: Annotated[int, typer.Option(min=0, help="Of which epoch; each has its own order and variants.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of the order and of what is random.")] = 0,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    label_separator: LabelSeparator = None,
+    task: Task = None,
 ) -> None:
     """Draw a batch of training images, augmented as in training, with their classes."""
     from contextlib import closing
@@ -25,7 +31,8 @@ def show_batch(
     import jaxtl
     from jaxtl.report.contact_sheet import contact_sheet
 
-    images = jaxtl.open_data(data, jaxtl.Preprocess(size=(size, size)), augment=augment, seed=seed)
+    labels = labels_of(path_column, label_column, label_separator, task)
+    images = jaxtl.open_data(data, jaxtl.Preprocess(size=(size, size)), augment=augment, seed=seed, **labels)
     with closing(images.train_batches(count, seed, epoch * images.steps_per_epoch(count))) as batches:
         batch = next(batches)
     captions = [_caption(label, images.classes) for label in np.asarray(batch["label"])]

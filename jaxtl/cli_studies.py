@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from jaxtl.cli_options import LabelColumn, LabelSeparator, PathColumn, Task, labels_of
+
 Config = Annotated[str, typer.Argument(help="A recipe, such as configs/last_stage_flowers.yaml.")]
 Overrides = Annotated[
     list[str] | None,
@@ -50,6 +52,10 @@ def plan(
     budget: Annotated[str | None, typer.Option(help="Time for the training run: 90s, 10min, 2h.")] = None,
     output: Annotated[Path, typer.Option(help="The recipe to write.")] = Path("plan.yaml"),
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    label_separator: LabelSeparator = None,
+    task: Task = None,
 ) -> None:
     """Look at images and network, recommend a strategy, say why, and write a recipe that runs."""
     from jaxtl.studies.plan import parse_budget
@@ -65,6 +71,7 @@ def plan(
         budget=None if budget is None else parse_budget(budget),
         output=output,
         seed=seed,
+        **labels_of(path_column, label_column, label_separator, task),
     )
     typer.echo(found)
 

@@ -200,11 +200,12 @@ def test_eval_tells_accuracy_and_count(part, capsys):
         "split": "val",
     }
     assert capsys.readouterr().out == "accuracy 91.30 % (672 of 736), loss 0.3141; macro f1 0.9000\n"
-    options = ["--val-fraction", "0.3", "--split-file", "split.json", "--seed", "7"]
+    options = ["--val-fraction", "0.3", "--split-file", "split.json", "--seed", "7", "--label-column", "age"]
     assert main(["eval", "runs/a/model", "digits", *options]) == 0
     assert given["load"] == {"weights": "default"}
     assert given["place"] == ("network", "runs/a/model", "digits")
-    assert given["options"] == {"val_fraction": 0.3, "split_file": Path("split.json"), "seed": 7}
+    split = {"val_fraction": 0.3, "split_file": Path("split.json"), "seed": 7}
+    assert given["options"] == {**split, "label_column": ["age"]}
 
 
 def test_predict_prints_names_that_are_no_utf8(part, capsys, tmp_path, monkeypatch):

@@ -51,6 +51,17 @@ def test_bad_data_is_one_sentence(tmp_path, capsys) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_table_with_columns_of_its_own_names(photos, capsys, tmp_path) -> None:
+    rows = "".join(f"photos/{name}/{index}.png,{index}\n" for name in ("a$b_c", "d") for index in range(5))
+    (tmp_path / "t.csv").write_text(f"id,age\n{rows}")
+    table, words = f"csv:{tmp_path}/t.csv", ["--path-column", "id", "--label-column", "age", "--task", "regression"]
+    assert main(["show-batch", table, *words, "--size", "8", "--output", str(tmp_path / "b.png")]) == 0
+    assert main(["check", table, *words]) == 0
+    assert "with 1 number: age" in capsys.readouterr().out
+    assert main(["check", table]) == 2
+    assert "no column for path_column" in capsys.readouterr().err
+
+
 def test_captions() -> None:
     classes = ("cat", "dog")
     assert _caption(np.int32(1), classes) == "dog"

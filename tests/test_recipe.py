@@ -9,7 +9,20 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from jaxtl.errors import InputError
-from jaxtl.recipe import SGD, AdamW, Augment, Constant, Cosine, Focal, OneCycle, Recipe, Softmax, load_recipe
+from jaxtl.recipe import (
+    SGD,
+    AdamW,
+    Augment,
+    Constant,
+    Cosine,
+    Focal,
+    ModelSection,
+    OneCycle,
+    Recipe,
+    Softmax,
+    as_recipe,
+    load_recipe,
+)
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -193,8 +206,20 @@ def test_groups_and_optimizers_fit_each_other(write, text, expected):
 
 
 def test_direct_construction_checks_too():
-    with pytest.raises(ValidationError, match="no entry under optimizer"):
+    with pytest.raises(InputError, match="no entry under optimizer"):
         Recipe(groups={"*": "warm"})
+    message = problems_of(lambda: Recipe(epoch=3, model=ModelSection(name="a"), data={"sorce": "digits"}))
+    assert "unknown field 'epoch' at top level; did you mean 'epochs'?" in message
+    assert "unknown field 'sorce' in data; did you mean 'source'" in message
+
+
+def test_what_is_taken_for_a_recipe(write):
+    assert as_recipe(None) == Recipe()
+    assert as_recipe(write("epochs: 2")) == as_recipe(str(write("epochs: 2"))) == as_recipe({"epochs": 2})
+    assert "did you mean 'epochs'?" in problems_of(lambda: as_recipe({"epoch": 2}))
+    assert "there is no recipe 'nowhere.yaml'" in problems_of(lambda: as_recipe("nowhere.yaml"))
+    for wrong in (3, {1: 2}, ["epochs=3"]):
+        assert "a recipe is a jaxtl.Recipe, the path of" in problems_of(lambda wrong=wrong: as_recipe(wrong))
 
 
 def test_overrides(write):

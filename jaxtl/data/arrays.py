@@ -134,6 +134,7 @@ def open_source(path: str, channels: int, options: Options) -> Opened:
     return checked(
         path,
         Opened(answers.classes, sources[0], sources[1] if val else None, answers.task, "own arrays", notes),
+        options.tested,
     )
 
 

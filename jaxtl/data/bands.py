@@ -47,3 +47,19 @@ def as_grey(picture: Picture) -> Image.Image:
     if isinstance(picture, Image.Image):
         return picture.convert("L")
     return Image.fromarray(np.round(to_array(picture).mean(axis=2)).astype(np.uint8))
+
+
+def is_grey(pixels: np.ndarray) -> bool:
+    """Whether an image (height, width) or (height, width, channels) has no colour; three equal channels are none.
+
+    >>> grey = np.full((2, 2, 3), 7, np.uint8)
+    >>> is_grey(grey), is_grey(grey + np.array([0, 0, 1], np.uint8))
+    (True, False)
+    """
+    if pixels.ndim == 2 or pixels.shape[2] != 3:
+        return pixels.ndim == 2 or pixels.shape[2] == 1
+
+    def equal(part: np.ndarray) -> bool:
+        return bool((part[..., 0] == part[..., 1]).all() and (part[..., 1] == part[..., 2]).all())
+
+    return equal(pixels[::16, ::16]) and equal(pixels)

@@ -229,6 +229,8 @@ class Data:
         """
         source = self._split(split)
         _check_batch_size(batch_size)
+        if not len(source):
+            raise InputError(f"{self.name} has no {split} images ({self.split}): name the other split")
         return ordered_batches(functools.partial(self._evaluated, split), len(source), batch_size, threads=self.threads)
 
     @functools.cached_property
@@ -425,6 +427,8 @@ class Data:
 
     def _train_batch_size(self, batch_size: int) -> int:
         _check_batch_size(batch_size)
+        if not len(self.train):
+            raise InputError(f"{self.name} has no training images ({self.split}): give a val_fraction below 1")
         return min(batch_size, len(self.train))
 
     def _evaluated(self, split: str, indices: np.ndarray) -> Batch:

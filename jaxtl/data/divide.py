@@ -36,7 +36,7 @@ def divide(
 
     Args:
         opened: the data.
-        val_fraction: what is held out where the data has no split.
+        val_fraction: what is held out where the data has no split; 1: all, and nothing to train on is left.
         seed: of who is held out.
         folds: how many folds cross-validation has; None: none.
         fold: which of them is held out, from 0.
@@ -62,6 +62,8 @@ def divide(
         return *parts, f"fold {fold} of {folds}{_by_group(groups)}, seed {seed}", notes
     if opened.val is not None:
         return opened.train, opened.val, opened.origin, ()
+    if val_fraction == 1:
+        return Subset(opened.train, []), opened.train, "all images", ()
     if groups is None:
         parts = sources.split(opened.train, opened.classes, val_fraction, seed)
     else:
@@ -160,6 +162,9 @@ class Joined:
 
     def pixels(self, index: int, at_least: int | None) -> np.ndarray:
         return sources.pixels(*self._at(index), at_least)
+
+    def in_colour(self, index: int) -> Picture:
+        return sources.in_colour(*self._at(index))
 
     def _at(self, index: int) -> tuple[Source, int]:
         first, second = self._parts

@@ -74,6 +74,9 @@ class EncodedSource:
     def pixels(self, index: int, at_least: int | None) -> np.ndarray:
         return decode_pixels(self._read(index), self._what(index), self._channels, at_least)
 
+    def in_colour(self, index: int) -> Picture:
+        return decode_image(self._read(index), self._what(index), 3 if self._channels == 1 else self._channels)
+
     def _decoded(self, index: int, at_least: int | None) -> Picture:
         return decode_image(self._read(index), self._what(index), self._channels, at_least)
 

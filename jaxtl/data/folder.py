@@ -29,11 +29,11 @@ class Folder:
 
 def open_source(path: str, channels: int, options: Options) -> Opened:
     """The same as `jaxtl.data.open` takes it."""
-    folder = open_folder(path, channels)
+    folder = open_folder(path, channels, tested=options.tested)
     return Opened(folder.classes, folder.train, folder.val, origin="own folders", notes=folder.notes)
 
 
-def open_folder(path: str | Path, channels: int = 3) -> Folder:
+def open_folder(path: str | Path, channels: int = 3, *, tested: bool = False) -> Folder:
     """Looks through ``path/<class>/...`` or ``path/train/<class>/...`` without opening an image.
 
     The folders of a split are called as `given_split` knows them, in any case: ``train`` or ``training``, and beside it
@@ -41,14 +41,14 @@ def open_folder(path: str | Path, channels: int = 3) -> Folder:
     set. A folder ``train`` without subfolders, and without a validation folder beside it, is a class. Class folders are
     searched in depth and through links. Names are sorted, extensions may have any case, hidden files and folders are
     passed over; files that are no images, links to folders that are read already, and folders that are not used are
-    told in `notes`.
+    told in `notes`. Where nothing is trained on them, one class is enough.
 
     Raises:
         InputError: listing all that is wrong: no such folder, no class subfolders, images outside of them, a class
             without images, a single class, classes in val that train lacks, a validation folder without one of
             training images, class folders whose names are no UTF-8, folders that cannot be read.
     """
-    found, problems = scan_folder(path, channels)
+    found, problems = scan_folder(path, channels, tested=tested)
     if len(problems) == 1:
         raise InputError(printable(problems[0]))
     if problems:
@@ -57,7 +57,7 @@ def open_folder(path: str | Path, channels: int = 3) -> Folder:
     return found
 
 
-def scan_folder(path: str | Path, channels: int = 3) -> tuple[Folder, list[str]]:
+def scan_folder(path: str | Path, channels: int = 3, *, tested: bool = False) -> tuple[Folder, list[str]]:
     """As `open_folder`, but gives what is wrong beside what is there.
 
     Raises:
@@ -67,24 +67,24 @@ def scan_folder(path: str | Path, channels: int = 3) -> tuple[Folder, list[str]]
     if not root.is_dir():
         raise InputError(_missing(root))
     try:
-        return _scan_parts(root, channels)
+        return _scan_parts(root, channels, tested)
     except PermissionError as error:
         raise InputError(f"folder '{error.filename}' cannot be read (permission denied): allow reading it") from None
 
 
-def _scan_parts(root: Path, channels: int) -> tuple[Folder, list[str]]:
+def _scan_parts(root: Path, channels: int, tested: bool) -> tuple[Folder, list[str]]:
     endings = extensions(channels)
     train_name, val_name, problems = _split_folders(root)
     if train_name is None:
         train, more, notes = _scan(root, endings)
         classes = tuple(train)
         whole = Folder(classes, _source(root, root, train, classes, channels), None, tuple(notes))
-        return whole, problems + more + _too_few(root, train)
+        return whole, problems + more + _too_few(root, train, tested)
 
     train_root = root / train_name
     train, problems, notes = _scan(train_root, endings)
     classes = tuple(train)
-    problems += _too_few(train_root, train)
+    problems += _too_few(train_root, train, tested)
     unused = [name for name in subfolders(root) if name not in (train_name, val_name)]
     if unused:
         notes.append(f"folder not used: {', '.join(unused)}")
@@ -161,11 +161,13 @@ def _scan(root: Path, endings: frozenset[str]) -> tuple[dict[str, list[str]], li
     return classes, problems, notes
 
 
-def _too_few(root: Path, classes: dict[str, list[str]]) -> list[str]:
+def _too_few(root: Path, classes: dict[str, list[str]], tested: bool) -> list[str]:
     if len(classes) != 1:
         return []
     (only,) = classes
     inner = " (its subfolders may be the classes: open that folder)" if subfolders(root / only) else ""
+    if tested and not inner:
+        return []
     return [f"only one class, '{only}', in {root}{inner}: at least two are needed to tell apart"]
 
 

@@ -36,7 +36,7 @@ def split_groups(
     (1437, 360)
     """
     if not 0 < val_fraction < 1:
-        raise InputError(f"val_fraction must be between 0 and 1, not {val_fraction:g}")
+        raise InputError(f"val_fraction must be between 0 and 1, or 1 for a test set, not {val_fraction:g}")
     names, of_image, counts = _counted(source, classes, groups)
     bound = (counts == counts.sum(0)).any(1) if has_classes(source) else np.zeros(len(names), bool)
     free = np.flatnonzero(~bound)

@@ -58,6 +58,9 @@ class FileSource:
     def pixels(self, index: int, at_least: int | None) -> np.ndarray:
         return read_pixels(self.path(index), self._channels, at_least)
 
+    def in_colour(self, index: int) -> Picture:
+        return read_image(self.path(index), 3 if self._channels == 1 else self._channels)
+
     @cached_property
     def _place(self) -> Path:
         return self._root.resolve()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 from collections.abc import Callable, Sequence
 
 from jaxtl.data.answers import SEPARATOR
@@ -26,6 +27,8 @@ class Options:
     label_separator: str = SEPARATOR
     task: str | None = None
     value_range: tuple[float, float] | None = None
+    tested: bool = False
+    """Nothing is trained on these images, so that one class, or a part for validation alone, is enough."""
 
     def __post_init__(self) -> None:
         for name in ("label_column", "value_range"):
@@ -36,8 +39,8 @@ class Options:
 
     @property
     def given(self) -> dict[str, object]:
-        """Those that are not the default."""
-        fields = dataclasses.fields(self)
+        """What was said of this kind of place: those that are not the default."""
+        fields = [field for field in dataclasses.fields(self) if field.name != "tested"]
         return {field.name: value for field in fields if (value := getattr(self, field.name)) != field.default}
 
     @property
@@ -117,10 +120,11 @@ _WHAT = {"folder": "folder", "csv": "file", "parquet": "file", "arrays": "file",
 def _unknown(spec: str, word: str) -> str:
     forms = [f"'{kind.form}'" for kind in KINDS.values()]
     known = f"{', '.join(forms[:-1])} and {forms[-1]}"
-    if ":" in spec or not any(mark in spec for mark in "/\\."):
+    is_folder = os.path.isdir(os.path.expanduser(spec))
+    if not is_folder and (":" in spec or not any(mark in spec for mark in "/\\.")):
         return f"unknown data '{spec}' (known: {known}){nearest(word, KINDS)}"
     ending = spec.rpartition(".")[2].lower()
     fitting = {"csv": "csv", "tsv": "csv", "parquet": "parquet", "npz": "arrays", "npy": "arrays", "tar": "tar"}
-    if ending in fitting:
+    if ending in fitting and not is_folder:
         return f"unknown data '{spec}' (known: {known}); write '{fitting[ending]}:{spec}'"
     return f"unknown data '{spec}' (known: {known}); for a folder write 'folder:{spec}'"

@@ -57,6 +57,9 @@ class ObjectSource:
         image = as_image(self._dataset[index][0], self.names[index], self._channels)
         return image, label_of(self.labels, index)
 
+    def in_colour(self, index: int) -> Any:
+        return as_image(self._dataset[index][0], self.names[index], 3 if self._channels == 1 else self._channels)
+
     def identity(self, index: int) -> str:
         image = self._dataset[index][0]
         if isinstance(image, str | os.PathLike):
@@ -108,7 +111,7 @@ def open_object(dataset: Any, channels: int, options: Options) -> OpenedObject:
     found = (answers.labels[:count], answers.labels[count:])
     sources = [ObjectSource(part, mine, word, channels) for part, mine, word in zip(parts, found, words, strict=False)]
     opened = Opened(answers.classes, sources[0], sources[1] if len(sources) == 2 else None, answers.task, "own parts")
-    return OpenedObject(name, checked(name, opened))
+    return OpenedObject(name, checked(name, opened, options.tested))
 
 
 def as_image(image: Any, name: str, channels: int) -> Any:

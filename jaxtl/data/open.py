@@ -15,6 +15,7 @@ from jaxtl.data.divide import divide
 from jaxtl.data.kinds import Options, kind_of, refuse_others
 from jaxtl.data.opened import Opened
 from jaxtl.data.preprocess import Preprocess
+from jaxtl.data.tested import in_terms_of
 from jaxtl.errors import InputError
 
 
@@ -61,7 +62,9 @@ def open_data(
         task: ``class`` (one class an image), ``multi-label`` (any number of classes) or ``regression`` (numbers); None:
             by the rule of `jaxtl.data.answers.read_answers`.
         value_range: of arrays that are not uint8, (low, high): black and white.
-        val_fraction: the part of each class that is held out where the data has no split of its own.
+        val_fraction: the part of each class that is held out where the data has no split of its own. 1: the images
+            are a test set, all of them for validation and none to train on. Then their classes may be some of the
+            model's, where it knows their names.
         folds: hold out one of so many folds of the training images instead (k-fold cross-validation).
         fold: which of them, from 0.
         split_file: a split that `Data.write_split` wrote, in place of any other; it must not part groups of
@@ -103,8 +106,11 @@ def open_data(
         label_separator=label_separator,
         task=task,
         value_range=value_range,
+        tested=val_fraction == 1,
     )
     name, opened, suited = _opened(spec, preprocess.channels, options)
+    if options.tested and (known := getattr(model, "classes", None)) is not None:
+        opened = in_terms_of(opened, known)
     train, val, origin, notes = divide(
         opened,
         val_fraction=val_fraction,

@@ -52,15 +52,20 @@ def given_split(names: Sequence[str]) -> tuple[str | None, str | None, list[str]
     return train, val, [name for name in names if name not in (train, val)]
 
 
-def checked(place: str, opened: Opened) -> Opened:
+def checked(place: str, opened: Opened, tested: bool = False) -> Opened:
     """The same with notes on classes without images.
+
+    Args:
+        place: where they come from, for people.
+        opened: the data.
+        tested: nothing is trained on it.
 
     Raises:
         InputError: no images, a single class, or classes that validation has and training lacks.
     """
     problems = []
     train, val = opened.train, opened.val
-    if not len(train):
+    if not len(train) and not (tested and val is not None):
         problems.append("there are no training images")
     if val is not None and not len(val):
         problems.append("there are no validation images")
@@ -68,11 +73,12 @@ def checked(place: str, opened: Opened) -> Opened:
     ours = _images_by_class(train, len(opened.classes))
     theirs = _images_by_class(val, len(opened.classes)) if val is not None else np.zeros_like(ours)
     by_class = list(zip(opened.classes, ours, theirs, strict=True))
-    if opened.task == "class" and ((ours + theirs) > 0).sum() == 1:
+    if opened.task == "class" and not tested and ((ours + theirs) > 0).sum() == 1:
         only = opened.classes[int((ours + theirs).argmax())]
         problems.append(f"only one class, '{only}': at least two are needed to tell apart")
     if opened.task != "regression":
-        if strange := [f"'{name}'" for name, n, m in by_class if m and not n]:
+        strange = [f"'{name}'" for name, n, m in by_class if m and not n]
+        if strange and not tested:
             problems.append(
                 f"classes of validation images that training lacks: {shown(strange)}; add training images of them or "
                 "remove them"

@@ -20,8 +20,9 @@ class Source(Protocol):
     other channels, and its label; `labels` (int32 (N,): classes; float32 (N, K): several answers or numbers) and
     `names` are known without reading an image, and `names` are unique and the same on every machine. A source whose
     images may be kept on disk has a method like `identity` more, ``stamp``; see `stamp`. It may have ``size``,
-    ``reduced`` and ``pixels`` as well; see `image_size`, `reduced` and `pixels`. Where images are files, which may be
-    broken, a method ``check(index)`` decodes one, as cheaply as may be, and raises `InputError` if that fails.
+    ``reduced``, ``pixels`` and ``in_colour`` as well; see `image_size`, `reduced`, `pixels` and `in_colour`. Where
+    images are files, which may be broken, a method ``check(index)`` decodes one, as cheaply as may be, and raises
+    `InputError` if that fails.
     """
 
     labels: np.ndarray
@@ -73,6 +74,9 @@ class Subset:
 
     def pixels(self, index: int, at_least: int | None) -> np.ndarray:
         return pixels(self._source, self._indices[index], at_least)
+
+    def in_colour(self, index: int) -> Picture:
+        return in_colour(self._source, self._indices[index])
 
 
 def stamp(source: Source, index: int) -> str | None:
@@ -132,6 +136,17 @@ def pixels(source: Source, index: int, at_least: int | None) -> np.ndarray:
     return to_array(source[index][0] if at_least is None else reduced(source, index, at_least))
 
 
+def in_colour(source: Source, index: int) -> Picture:
+    """The image as it was before it lost its colours to a network of one channel, where the source can still tell.
+
+    >>> from jaxtl.data.digits import load_digits
+    >>> in_colour(Subset(load_digits(), [3, 1]), 0).mode
+    'L'
+    """
+    read = getattr(source, "in_colour", None)
+    return source[index][0] if read is None else read(index)
+
+
 def split(source: Source, classes: Sequence[str], val_fraction: float, seed: int) -> tuple[Subset, Subset]:
     """Training and validation part: of every class the same fraction, and at least one image on both sides.
 
@@ -142,7 +157,7 @@ def split(source: Source, classes: Sequence[str], val_fraction: float, seed: int
         InputError: for a fraction outside (0, 1), or naming the classes that have fewer than two images.
     """
     if not 0 < val_fraction < 1:
-        raise InputError(f"val_fraction must be between 0 and 1, not {val_fraction:g}")
+        raise InputError(f"val_fraction must be between 0 and 1, or 1 for a test set, not {val_fraction:g}")
     val: list[int] = []
     too_small = []
     for members, name in _shuffled_members(source, classes, seed):
@@ -266,9 +281,10 @@ def _shuffled_members(source: Source, classes: Sequence[str], seed: int) -> list
 
 def _refuse_small(classes: list[str]) -> None:
     if classes:
+        whole = all(name.strip("'").removeprefix("-").isdecimal() for name in classes)
         raise InputError(
             f"cannot split into train and val: fewer than two images in class {', '.join(classes)}; add images or "
-            "remove the class"
+            f"remove the class{'; if these are numbers and no classes, give task=regression' if whole else ''}"
         )
 
 

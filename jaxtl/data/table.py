@@ -62,7 +62,7 @@ def open_table(table: Table, channels: int, options: Options) -> Opened:
     refuse(table.path, columns.problems)
     assert paths is not None
 
-    train_rows, val_rows, notes, problems = _sides(table, splits)
+    train_rows, val_rows, notes, problems = _sides(table, splits, options.tested)
     used = [*train_rows, *val_rows]
     names, path_problems = _names(table, paths, used)
     problems += path_problems
@@ -98,6 +98,7 @@ def open_table(table: Table, channels: int, options: Options) -> Opened:
             notes=tuple(notes),
             groups=None if of_group is None else tuple(of_group[index] for index in used),
         ),
+        options.tested,
     )
 
 
@@ -131,7 +132,7 @@ class _Columns:
         return name in self._known
 
 
-def _sides(table: Table, column: str | None) -> tuple[list[int], list[int], list[str], list[str]]:
+def _sides(table: Table, column: str | None, tested: bool) -> tuple[list[int], list[int], list[str], list[str]]:
     """Rows to train on and to validate with, notes, and problems."""
     if column is None:
         return list(range(table.rows)), [], [], []
@@ -145,7 +146,7 @@ def _sides(table: Table, column: str | None) -> tuple[list[int], list[int], list
     if strange := [word for word in counts if word and word not in known]:
         said = shown(f"'{word}'{nearest(word, known)}" for word in strange)
         problems.append(f"'{column}' holds what is no split, {said}: write train, val or test")
-    elif train is None:
+    elif train is None and not (tested and val is not None):
         problems.append(f"'{column}' names no image 'train': correct it, or give another split_column")
     if others:
         notes.append(f"split not used: {', '.join(f'{name} ({counts[name]} images)' for name in others)}")

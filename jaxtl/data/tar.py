@@ -92,7 +92,9 @@ def open_source(path: str, channels: int, options: Options) -> Opened:
         for part in (slice(count), slice(count, None))
     ]
     return checked(
-        path, Opened(answers.classes, parts[0], parts[1] if val else None, answers.task, "own shards", tuple(notes))
+        path,
+        Opened(answers.classes, parts[0], parts[1] if val else None, answers.task, "own shards", tuple(notes)),
+        options.tested,
     )
 
 

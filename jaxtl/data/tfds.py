@@ -80,6 +80,7 @@ def open_source(path: str, channels: int, options: Options) -> Opened:
             tuple(notes),
             tuple(chain(*groups)) if groups else None,
         ),
+        options.tested,
     )
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jaxtl.data.bands import to_array
+import numpy as np
+
+from jaxtl.data.bands import is_grey
 from jaxtl.data.dataset import Data
+from jaxtl.data.sources import in_colour
 from jaxtl.finetune.batch_norm import modes_of, small_batch_warning
 from jaxtl.finetune.from_recipe import make_groups
 from jaxtl.finetune.labels import FROZEN, groups_of
@@ -22,7 +25,7 @@ def warnings_for(model: Model, data: Data, recipe: Recipe) -> list[str]:
     return [
         *_rates(model, recipe),
         *_preprocessing(model),
-        *_greyscale(model, data),
+        *_colour(model, data),
         *_everything(model, data, recipe),
         *_balanced_twice(data, recipe),
         *_small_batches(model, recipe),
@@ -78,13 +81,19 @@ def _preprocessing(model: Model) -> Iterator[str]:
             yield f"{name} is {used}, and {model.name} was trained with {meant}: keep the preprocessing that load gives"
 
 
-def _greyscale(model: Model, data: Data) -> Iterator[str]:
-    if model.preprocess.channels != 3:
+def _colour(model: Model, data: Data) -> Iterator[str]:
+    if model.preprocess.channels not in (1, 3):
         return
     count = min(_LOOKED_AT, len(data.train))
     places = [number * len(data.train) // count for number in range(count)]
-    if all(to_array(data.train[place][0]).shape[2] == 1 for place in places):
+    coloured = sum(not is_grey(np.asarray(in_colour(data.train, place))) for place in places)
+    if model.preprocess.channels == 3 and not coloured:
         yield f"{data.name} holds greyscale images and {model.name} takes three channels: each is repeated three times"
+    if model.preprocess.channels == 1 and coloured:
+        yield (
+            f"{coloured} of {count} images of {data.name} are in colour and {model.name} takes one channel: they "
+            "become grey; load it with in_chans=3 (model.in_chans=3) to keep the colours"
+        )
 
 
 def _everything(model: Model, data: Data, recipe: Recipe) -> Iterator[str]:

@@ -36,8 +36,9 @@ def expand(recipe: Recipe, graph: Graph) -> Recipe:
     l2-sp           everything, the body pulled towards its pretrained weights (Li 2018)
     ==============  ====================================================================================================
 
-    ``fine-tune`` has all its rates from the fast one, and its own schedules. Where the recipe sets others, it is said
-    that they are not used; a comparison of strategies shares one recipe, so they are not refused.
+    ``fine-tune`` has all its rates from the fast one, and its own schedules; ``linear-probe`` has no epochs. Where the
+    recipe sets others, it is said that they are not used; a comparison of strategies shares one recipe, so they are not
+    refused.
 
     >>> expanded = expand(Recipe.from_keywords(strategy="last-stage"), Graph("resnet18"))
     >>> expanded.groups
@@ -57,6 +58,8 @@ def expand(recipe: Recipe, graph: Graph) -> Recipe:
 
 
 def _not_used(recipe: Recipe, given: Mapping[str, AnyOptimizer]) -> list[str]:
+    if recipe.strategy == "linear-probe" and "epochs" in recipe.model_fields_set:
+        return ["strategy 'linear-probe' fits the head and trains for 0 epochs: epochs is not used; lp-ft trains"]
     if recipe.strategy != "fine-tune":
         return []
     schedules = ["schedule"] if "schedule" in recipe.model_fields_set else []

@@ -18,6 +18,7 @@ from jaxtl.pretrained.card import CARD, card, shareable
 from jaxtl.pretrained.config import CONFIG, read_config
 from jaxtl.pretrained.load import load
 from jaxtl.pretrained.save import WEIGHTS, config_of, write_model
+from jaxtl.pretrained.source import model_of
 from jaxtl.pretrained.stablehlo import write_stablehlo
 from jaxtl.pretrained.torchvision import builder_of, to_torchvision
 
@@ -69,8 +70,7 @@ def export(model: Model, folder: str | Path, format: str = "timm", *, training: 
 
 def export_run(source: str | Path, folder: str | Path, format: str = "timm") -> Path:
     """``export`` of what a run wrote (its best model), of a saved folder, or of a name that ``jaxtl.load`` takes."""
-    place = Path(source)
-    inner = next((place / name for name in ("best", "model") if (place / name / CONFIG).is_file()), place)
+    inner = Path(model_of(source)).expanduser()
     if not (inner / CONFIG).is_file():
         return export(load(str(source)), folder, format)
     training = (read_config(inner).get("jaxtl") or {}).get("training")

@@ -78,10 +78,23 @@ def fill(
     fresh |= head if new_head else set()
     wanted = {path: shape for path, shape in shapes.items() if path not in fresh}
     filled: dict[str, Any] = graph.initialise(sorted(fresh), seed)
-    for path, array in names.converted(kept, wanted, source.where):
+    for path, array in names.converted(kept, wanted, source.where, remedy=_cut_there(graph, wanted, found)):
         array = adapt_input(array, in_chans) if path == stem else array
         filled[path] = jax.device_put(adapters[path](array) if path in adapters else array)
     return graph, filled, new_head
+
+
+def _cut_there(graph: Graph, wanted: Iterable[str], found: Mapping[str, Any]) -> str:
+    """What to do about weights that end early, as those of a network that was cut do."""
+    there = {graph.stage_of(path): False for path in wanted}
+    for path in wanted:
+        there[graph.stage_of(path)] |= names.torch_name(path) in found
+    body = [stage for stage in graph.stages if stage in there and stage != graph.head]
+    last = max((place for place, stage in enumerate(body) if there[stage]), default=-1)
+    if last == -1 or last + 1 == len(body) or not all(there[stage] for stage in body[:last]):
+        return ""
+    missing, end = ", ".join(body[last + 1 :]), body[last]
+    return f"nothing of {missing} is in the weights: cut the network with until={end!r} (in a recipe model.until={end})"
 
 
 def _lacking(source: Source, paths: Iterable[str]) -> set[str]:

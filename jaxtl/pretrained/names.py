@@ -103,9 +103,10 @@ def convert(
 
 
 def converted(
-    source: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], where: str = "the weights"
+    source: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], where: str = "the weights", remedy: str = ""
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """The items of ``convert``, one array in memory at a time. The arrays are copies."""
+    """The items of ``convert``, one array in memory at a time. The arrays are copies. ``remedy`` is told of a
+    mismatch."""
     found = source_shapes(source)
     wanted = {torch_name(path): (path, torch_shape(path, shape)) for path, shape in shapes.items()}
     missing = [f"{name} {shape}" for name, (_, shape) in wanted.items() if name not in found]
@@ -116,7 +117,7 @@ def converted(
         if name in found and found[name] != shape
     ]
     if missing or unused or misshapen:
-        raise InputError(mismatch_message(where, missing, unused, misshapen))
+        raise InputError(mismatch_message(where, missing, unused, misshapen, remedy))
     for name, (path, _) in wanted.items():
         yield path, _float32(to_flax(path, np.asarray(source[name])), name, where)
 
@@ -136,8 +137,8 @@ def _float32(array: np.ndarray, name: str, where: str) -> np.ndarray:
     return np.array(array, dtype=np.float32, order="C")
 
 
-def mismatch_message(where: str, missing: list[str], unused: list[str], misshapen: list[str]) -> str:
-    """One message that lists every difference between a set of weights and a network."""
+def mismatch_message(where: str, missing: list[str], unused: list[str], misshapen: list[str], remedy: str = "") -> str:
+    """One message that lists every difference between a set of weights and a network, behind what to do."""
     parts = [
         f"{title} ({len(names)}):\n  " + "\n  ".join(names)
         for title, names in (
@@ -147,7 +148,8 @@ def mismatch_message(where: str, missing: list[str], unused: list[str], misshape
         )
         if names
     ]
-    return f"{where} and the network do not fit together; nothing was loaded.\n" + "\n".join(parts)
+    first = f"{where} and the network do not fit together; nothing was loaded."
+    return "\n".join([first, *([remedy] if remedy else []), *parts])
 
 
 def torch_shape(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:

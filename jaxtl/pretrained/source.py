@@ -39,7 +39,7 @@ def resolve(name: str, weights: str | Path | None) -> Source:
     try:
         tag = tags.find(name)
     except InputError:
-        if folder.is_dir():
+        if folder.is_dir() or folder.is_file():
             return from_folder(folder, name, weights)
         raise
     if weights is None:
@@ -99,6 +99,11 @@ def _of_table(tag: tags.Tag, source: Source) -> Source:
 
 def from_folder(folder: Path, name: str, weights: str | Path | None, tag: tags.Tag | None = None) -> Source:
     """The source in a folder with a ``config.json``; what that leaves open about preprocessing, the tag says."""
+    if folder.is_file():
+        raise InputError(
+            f"{name} is a file, which does not say of which network: name that as well, "
+            f"jaxtl.load('resnet18', weights={str(name)!r}), or resnet18 --weights {name}"
+        )
     if not (folder / CONFIG).is_file():
         inside = [str(folder / part) for part in ("best", "model") if (folder / part / CONFIG).is_file()]
         hint = f"; it has {' and '.join(inside)}" if inside else ""
@@ -122,6 +127,18 @@ def from_folder(folder: Path, name: str, weights: str | Path | None, tag: tags.T
         options={key: _tuples(value) for key, value in options.items() if key != "num_classes"},
         license=cfg.get("license") or known.get("license"),
     )
+
+
+def model_of(name: str | Path) -> str:
+    """The folder of the best model that a run wrote, or of its last, where a name is the run's output; else the name.
+
+    >>> model_of("resnet18")
+    'resnet18'
+    """
+    place = Path(name).expanduser()
+    if (place / CONFIG).is_file():
+        return str(name)
+    return next((str(place / part) for part in ("best", "model") if (place / part / CONFIG).is_file()), str(name))
 
 
 def _buildable(architecture: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

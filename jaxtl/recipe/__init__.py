@@ -6,7 +6,7 @@ and on which images.
 
 from jaxtl.recipe.coherence import FROZEN
 from jaxtl.recipe.optimizers import LAMB, LARS, SGD, Adafactor, Adam, AdamW, AnyOptimizer, Lion, Muon
-from jaxtl.recipe.reading import load_recipe
+from jaxtl.recipe.reading import as_recipe, load_recipe
 from jaxtl.recipe.recipe import DEFAULT_GROUPS, Recipe
 from jaxtl.recipe.schedules import AnySchedule, Constant, Cosine, Linear, OneCycle, Plateau, Step
 from jaxtl.recipe.sections import Augment, DataSection, ModelSection
@@ -41,5 +41,6 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Step",
+    "as_recipe",
     "load_recipe",
 ]

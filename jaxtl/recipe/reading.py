@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,26 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     changes = [_change(override) for override in overrides]
     place = f"{os.fspath(path)} with {' '.join(overrides)}" if changes else os.fspath(path)
     return checked(with_changes(fields, changes, section_default), place)
+
+
+def as_recipe(given: Recipe | Mapping[str, Any] | str | os.PathLike[str] | None) -> Recipe:
+    """A recipe as it is, of a YAML file, of a mapping of fields, or, of None, the default one.
+
+    Raises:
+        InputError: something else, or what ``load_recipe`` and ``Recipe.from_keywords`` raise.
+
+    >>> as_recipe({"epochs": 3, "optimizer.fast.lr": 1e-2}).optimizer["fast"].lr
+    0.01
+    """
+    if given is None or isinstance(given, Recipe):
+        return given or Recipe()
+    if isinstance(given, str | os.PathLike):
+        return load_recipe(given)
+    if isinstance(given, Mapping) and all(isinstance(name, str) for name in given):
+        return Recipe.from_keywords(**given)
+    raise InputError(
+        f"a recipe is a jaxtl.Recipe, the path of a YAML file or a mapping of its fields, not {repr(given)[:80]}"
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -124,6 +124,17 @@ class Recipe(Section):
     output: Location | None = None
     """Folder for the tuned model, the history and the checkpoints; null: nothing is written."""
 
+    if not TYPE_CHECKING:  # editors know the fields from above
+
+        def __init__(self, **fields: Any) -> None:
+            try:
+                super().__init__(**fields)
+            except ValidationError as error:
+                given = {name: as_given(value) for name, value in fields.items()}
+                raise InputError(listed("recipe", _all_problems(error, given))) from None
+
+        __init__.__pydantic_base_init__ = True  # so that model_validate raises its own error
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         problems = [] if self.strategy else group_problems(self.groups, self.optimizer)
@@ -177,7 +188,8 @@ class Recipe(Section):
         """
         decided: set[str] = set()  # by the strategy, and as long as nobody gives it
         if self.strategy:
-            decided = {*STRATEGY_FIELDS, *({"optimizer", "schedule"} - self.model_fields_set)}
+            own = {"optimizer", "schedule", *(["epochs"] if self.strategy == "linear-probe" else [])}
+            decided = {*STRATEGY_FIELDS, *(own - self.model_fields_set)}
         fields = self.model_dump(mode="json", exclude=decided)
         return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
 
@@ -210,10 +222,12 @@ def checked(fields: Mapping[str, Any], place: str) -> Recipe:
     try:
         return Recipe.model_validate(fields)
     except ValidationError as error:
-        problems = [problem for e in error.errors() if not e["loc"] for problem in e["ctx"]["error"].problems]
-        if not problems:
-            problems = explain(error, fields, Recipe) + _problems_of_groups(fields)
-        raise InputError(listed(place, problems)) from None
+        raise InputError(listed(place, _all_problems(error, fields))) from None
+
+
+def _all_problems(error: ValidationError, fields: Mapping[str, Any]) -> list[str]:
+    problems = [problem for e in error.errors() if not e["loc"] for problem in e["ctx"]["error"].problems]
+    return problems or explain(error, fields, Recipe) + _problems_of_groups(fields)
 
 
 def _problems_of_groups(fields: Mapping[str, Any]) -> list[str]:

@@ -99,7 +99,7 @@ class Check:
         return {"width": self.widths, "height": self.heights}
 
 
-def check(spec: str, *, channels: int = 3, threads: int = 2, progress: bool = True) -> Check:
+def check(spec: str, *, channels: int = 3, threads: int = 2, progress: bool = True, **labels: Any) -> Check:
     """Looks at all images of a data set, however broken it is.
 
     Args:
@@ -107,6 +107,7 @@ def check(spec: str, *, channels: int = 3, threads: int = 2, progress: bool = Tr
         channels: that the network will take.
         threads: images looked at at the same time.
         progress: show a bar on a terminal's standard error.
+        labels: how images and labels are found, as keywords of ``jaxtl.open_data``: ``path_column``, ``task``, ...
 
     Raises:
         InputError: there is no such data.
@@ -115,7 +116,7 @@ def check(spec: str, *, channels: int = 3, threads: int = 2, progress: bool = Tr
     >>> found.fine, found.widths, sorted(found.classes)[:2]
     (True, (8, 8, 8), ['0', '1'])
     """
-    task, classes, parts, problems, warnings = _opened(spec, channels)
+    task, classes, parts, problems, warnings = _opened(spec, channels, labels)
     places = [(split, source, index) for split, source in parts.items() for index in range(len(source))]
     with closing(tracked(look_at_all(places, threads), len(places), "looking at the images", progress)) as answers:
         seen = list(answers)
@@ -153,16 +154,18 @@ def check(spec: str, *, channels: int = 3, threads: int = 2, progress: bool = Tr
     )
 
 
-def _opened(spec: str, channels: int) -> tuple[str, Sequence[str], dict[str, Source], list[str], list[str]]:
+def _opened(
+    spec: str, channels: int, labels: dict[str, Any]
+) -> tuple[str, Sequence[str], dict[str, Source], list[str], list[str]]:
     """Task, classes, splits, problems and warnings, from a folder that may be as broken as it likes."""
     kind, _, path = spec.partition(":")
-    if kind == "folder" and path:
+    if kind == "folder" and path and not labels:
         folder, problems = scan_folder(path, channels)
         parts: dict[str, Source] = {"train": folder.train}
         if folder.val is not None:
             parts["val"] = folder.val
         return "class", folder.classes, parts, problems, list(folder.notes)
-    data = open_data(spec, Preprocess((32, 32)).with_channels(channels), max_bad=None)
+    data = open_data(spec, Preprocess((32, 32)).with_channels(channels), max_bad=None, **labels)
     return data.task or "class", data.classes, {"train": data.train, "val": data.val}, [], list(data.notes)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from jaxtl.data.bands import as_grey, size_of
+from jaxtl.data.bands import as_grey, is_grey, size_of
 from jaxtl.data.dataset import Data
 from jaxtl.data.progress import tracked
 from jaxtl.data.sources import Source, counts
@@ -215,7 +215,7 @@ def _open(source: Source, what: str, most: int, seed: int, seconds: float, progr
             pixels = np.asarray(image)
             seen.indices.append(index)
             seen.sizes.append(size_of(image))
-            seen.grey.append(_is_grey(pixels))
+            seen.grey.append(is_grey(pixels))
             seen.digests.append(
                 hashlib.blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=16).digest()
             )
@@ -225,16 +225,6 @@ def _open(source: Source, what: str, most: int, seed: int, seconds: float, progr
             if time.perf_counter() > until:
                 break
     return seen
-
-
-def _is_grey(pixels: np.ndarray) -> bool:
-    if pixels.ndim == 2 or pixels.shape[2] != 3:
-        return pixels.ndim == 2 or pixels.shape[2] == 1
-
-    def equal(part: np.ndarray) -> bool:
-        return bool((part[..., 0] == part[..., 1]).all() and (part[..., 1] == part[..., 2]).all())
-
-    return equal(pixels[::16, ::16]) and equal(pixels)
 
 
 def _near_duplicates(data: Data, train: _Seen, val: _Seen) -> tuple[tuple[tuple[str, str], ...], int]:

@@ -113,7 +113,8 @@ def find_rates(
     given, recipe = recipe, expand(recipe, model.graph)
     if not recipe.epochs:
         raise InputError(
-            "the recipe fits the head and trains for 0 epochs, so that no rate is used; there is none to find"
+            "the recipe fits the head and trains for 0 epochs, so that no rate is used; there is none to find: give it "
+            "another strategy, such as strategy=full"
         )
     phases = recipe.all_phases
     if not 0 <= phase < len(phases):

@@ -106,6 +106,7 @@ def plan(
     output: str | Path | None = None,
     seed: int = 0,
     progress: bool = True,
+    **labels: Any,
 ) -> Plan:
     """Recommends how to adapt a network to some images, by measuring instead of training.
 
@@ -122,6 +123,7 @@ def plan(
         output: YAML file to write the recipe to; None: none.
         seed: of the images that are drawn, and of the run.
         progress: show on a terminal's standard error what is being measured.
+        labels: fields of the recipe's data: ``path_column``, ``label_column``, ``label_separator``, ``task``.
 
     Raises:
         InputError: a budget that is not above 0, or whatever model and data find wrong.
@@ -131,7 +133,7 @@ def plan(
     begun = time.perf_counter()
     path = None if output is None else Path(output)
     given = {"name": model_name, "weights": None if weights is None else str(weights), "until": until}
-    images: dict[str, Any] = {"source": source, "augment": "light"}
+    images: dict[str, Any] = {"source": source, "augment": "light", **labels}
     images |= {"size": size} if size else {}
     images |= {"crop_pct": crop_pct} if crop_pct else {}
     recipe = Recipe.from_keywords(model=given, data=images, seed=seed)

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtl.backend import on_cpu
 from jaxtl.compiled import keep_compiled
 from jaxtl.data.dataset import Data
-from jaxtl.errors import InputError
 from jaxtl.model import Model
 from jaxtl.recipe import MSE, AnyLoss, Sigmoid, Softmax
+from jaxtl.train.fits import check_fits
 from jaxtl.train.losses import make_task
 from jaxtl.train.metrics import further_metrics
 from jaxtl.train.state import TrainState
@@ -78,29 +78,3 @@ def run_evaluation(
 def _eval_step(model: Model, loss: AnyLoss, tta: str | None) -> Any:
     key = ("eval_step", model.preprocess, loss.name, tta)
     return model.graph.remember(key, lambda: make_eval_step(model, loss=make_task(loss), tta=tta))
-
-
-def check_fits(model: Model, data: Data) -> None:
-    """Raises ``InputError`` when a model does not fit some data: classes or preprocessing differ."""
-    problems = []
-    if model.num_classes != len(data.classes):
-        problems.append(
-            f"it has {model.num_classes} classes and the data has {len(data.classes)}: "
-            f"load it with num_classes={len(data.classes)}"
-        )
-    elif model.classes is not None and model.classes != data.classes:
-        different = [
-            f"{ours!r} against {theirs!r}"
-            for ours, theirs in zip(model.classes, data.classes, strict=True)
-            if ours != theirs
-        ]
-        problems.append(
-            f"its classes are not the data's ({', '.join(different[:5])}): use data with the same class names, "
-            "or a new head (model.replace(classes=None) if only the names differ)"
-        )
-    ours, theirs = model.preprocess.to_dict(), data.preprocess.to_dict()
-    if ours != theirs:
-        fields = [f"{key} {ours[key]} against {theirs[key]}" for key in ours if ours[key] != theirs[key]]
-        problems.append(f"its preprocessing is not the data's ({'; '.join(fields)}): open the data with this model")
-    if problems:
-        raise InputError(f"{model.name} does not fit {data.name}: " + "; ".join(problems))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +25,10 @@ from jaxtl.finetune.strategies import expand
 from jaxtl.huge_pages import say_where_lacking
 from jaxtl.model import Model
 from jaxtl.notices import say
-from jaxtl.recipe import Recipe
+from jaxtl.recipe import Recipe, as_recipe
 from jaxtl.train.cached_phases import CachedPhase
 from jaxtl.train.checkpoint import Checkpoints, Records
-from jaxtl.train.evaluate import check_fits
+from jaxtl.train.fits import check_fits, check_kinds
 from jaxtl.train.fitted import fitted
 from jaxtl.train.loop import Loop
 from jaxtl.train.precision import settled
@@ -62,7 +64,7 @@ class Result:
 def fine_tune(
     model: Model,
     data: Data,
-    recipe: Recipe | None = None,
+    recipe: Recipe | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     *,
     resume: bool = False,
     progress: bool = True,
@@ -74,6 +76,7 @@ def fine_tune(
         model: from ``jaxtl.load``, with as many classes as the data.
         data: from ``jaxtl.open_data``, opened with this model.
         recipe: default ``Recipe()``: everything trains for 5 epochs, the head at 1e-3 and the body at 1e-4 (AdamW).
+            Or the path of a YAML file, whose ``model`` and ``data`` are not used, or a mapping of fields.
         resume: continue the run in ``recipe.output`` from its last whole epoch, to the same bits as if it had never
             stopped (on the same kind of device).
         progress: show a bar and a line an epoch on standard error.
@@ -92,7 +95,9 @@ def fine_tune(
     (1, ('0', '1', '2'))
     """
     keep_compiled()
-    recipe = (recipe or Recipe()).replace(**fields) if fields else recipe or Recipe()
+    check_kinds(model, data)
+    recipe = as_recipe(recipe)
+    recipe = recipe.replace(**fields) if fields else recipe
     if on_cpu() and recipe.batch_size * math.prod(data.train_preprocess.size) >= MANY_PIXELS:
         say_where_lacking()
     check_fits(model, data)

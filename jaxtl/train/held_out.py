@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from jaxtl.data.dataset import Data
 from jaxtl.data.divide import read_split
+from jaxtl.data.kinds import kind_of
 from jaxtl.data.open import open_data
 from jaxtl.errors import InputError
 from jaxtl.model import Model
@@ -21,6 +22,8 @@ from jaxtl.recipe import DataSection
 from jaxtl.train.run import how_opened
 
 SPLIT = ("val_fraction", "folds", "fold", "split_file", "train_samples")
+LABELS = ("path_column", "label_column", "label_separator", "task", "value_range")
+"""How images and labels are found, which is alike where a model is tested on other images than it was trained on."""
 
 
 def open_held_out(
@@ -31,19 +34,22 @@ def open_held_out(
     val_fraction: float | None = None,
     split_file: str | Path | None = None,
     seed: int | None = None,
+    **labels: Any,
 ) -> Data:
-    """Opens images for a model, split as in the training that its folder records; says which split that is.
+    """Opens images for a model, without those that its folder records it was trained on; says which these are.
 
-    Where the model was trained on the same source, its columns and labels are taken from there, and its split from the
-    run's ``split.json``, or as it is recorded. Otherwise they are ``open_data``'s defaults.
+    Where the model was trained on the same source, its split is taken from the run's ``split.json``, or as it is
+    recorded. Where it was trained on another, all images are taken, unless the source has a split of its own. Where
+    nothing is recorded, `open_data`'s default is held out. Columns and labels are found as in training.
 
     Args:
         model: the network.
         folder: that it was loaded from; another name has no record.
         source: as for ``open_data``.
-        val_fraction: hold out this part, in place of the recorded split.
+        val_fraction: hold out this part, in place of the recorded split; 1: all.
         split_file: take the split from this file, in place of the recorded one.
         seed: of the split, in place of the recorded one.
+        labels: ``path_column``, ``label_column``, ``label_separator`` and ``task``, in place of the recorded ones.
 
     Raises:
         InputError: data that cannot be opened, or a ``config.json`` that is damaged.
@@ -54,13 +60,17 @@ def open_held_out(
     '10% held out, seed 0'
     """
     record = _Record.of(Path(folder).expanduser(), source)
-    how = dict(record.how)
+    if record.written is not None and not _some_are_there(record, model, source, labels):
+        record = replace(record, fits=False, written=None)
+    how = {**(record.how if record.fits else _how_others(model, source, record)), **labels}
     if seed is not None:
         how["seed"] = seed
     if val_fraction is not None or split_file is not None:
         how = _without_split(how)
         given = {"val_fraction": val_fraction, "split_file": split_file}
         how |= {name: value for name, value in given.items() if value is not None}
+    elif seed is None and not record.fits and record.data:
+        how["val_fraction"] = 1
     elif seed is None and record.written is not None:
         with contextlib.suppress(InputError):  # some of its images are not there any more
             return _told(
@@ -76,7 +86,7 @@ class _Record:
     Attributes:
         data: what its data recorded of itself; empty where the model has no record.
         fits: whether that may be these images: the same place, or one of the same name.
-        how: how its images were opened, as keywords of ``open_data``; empty where they are others.
+        how: how its images were opened, as keywords of ``open_data``.
         place: of the run's split.json.
         written: the names in that; None where it is not there, or the images are others.
     """
@@ -97,7 +107,23 @@ class _Record:
         if fits:
             with contextlib.suppress(InputError):
                 written = read_split(place)
-        return cls(data, fits, _opened(training) if fits else {}, place, written)
+        return cls(data, fits, _opened(training), place, written)
+
+
+def _how_others(model: Model, source: str, record: _Record) -> dict[str, Any]:
+    """How other images than those of the training are opened, as keywords of ``open_data``."""
+    kind, _ = kind_of(source)
+    how = {name: record.how[name] for name in LABELS if name in kind.options and record.how.get(name) is not None}
+    known = record.data or model.task != "class"  # without a record any model says that it answers with a class
+    return {"task": model.task, **how} if known and "task" in kind.options else how
+
+
+def _some_are_there(record: _Record, model: Model, source: str, labels: Mapping[str, Any]) -> bool:
+    """Whether a source of the name has any of the images that the split of the training names."""
+    assert record.written is not None
+    how = {**_without_split(record.how), **labels, "val_fraction": 1, "max_bad": None}
+    found = open_data(source, model, **how)
+    return not {*found.train.names, *found.val.names}.isdisjoint({*record.written["train"], *record.written["val"]})
 
 
 def _told(data: Data, source: str, record: _Record, split_given: bool = False) -> Data:
@@ -139,6 +165,10 @@ def _without_split(how: Mapping[str, Any]) -> dict[str, Any]:
 def _may_be(recorded: str, source: str) -> bool:
     """Whether two sources may be the same images: a record may name a folder from elsewhere, or by its last part."""
     (kind, _, then), (today, _, now) = recorded.partition(":"), source.partition(":")
-    here = Path(now).expanduser()
-    same_name = here.exists() and here.resolve().name == PurePath(then).name
-    return kind == today and (then == now or same_name)
+    if kind != today:
+        return False
+    here, there = Path(now).expanduser(), Path(then).expanduser()
+    if not now or not here.exists():
+        return then == now
+    same = here.resolve() == there.resolve()
+    return same or (not there.exists() and here.resolve().name == PurePath(then).name)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxtl.data.images import read_image
+from jaxtl.data.images import extensions, read_image
 from jaxtl.data.preprocess import normalise
+from jaxtl.data.walk import walk
 from jaxtl.errors import InputError
 from jaxtl.model import Model
 from jaxtl.train.evaluate import LOSS_OF_TASK
+from jaxtl.train.fits import check_model
 from jaxtl.train.test_time import averaged, variants
 
 
@@ -25,7 +27,8 @@ def predict(
     batch_size: int = 32,
     tta: str | None = None,
 ) -> list[dict[str, Any]]:
-    """What a network answers to image files, one dict a file and in its order, by the model's ``task``.
+    """What a network answers to image files, one dict a file and in their order, by the model's ``task``. Of a folder
+    these are all images in it, sorted.
 
     "class": ``"path"``; ``"label"`` and ``"probability"`` of the best class; ``"top"``, a list of (label, probability)
     of the ``top`` best. "multi-label": the same, and each label's probability is its own: they do not add up to one.
@@ -46,10 +49,12 @@ def predict(
     >>> len(found), found[0]["label"] in ("ant", "bee")
     (1, True)
     """
+    check_model(model)
     if model.num_classes == 0:
         raise InputError(f"{model.name} has no head to predict with; load it with num_classes=N or use model.features")
-    paths = [Path(path) for path in ([images] if isinstance(images, str | os.PathLike) else images)]
+    paths = _paths(images)
     check_files(paths)
+    paths = [file for path in paths for file in (_inside(path, model) if path.is_dir() else [path])]
     found: list[dict[str, Any]] = []
     problems: list[str] = []
     for start in range(0, len(paths), batch_size):
@@ -64,6 +69,27 @@ def predict(
         found += [_said(path, row, model, top) for path, row in zip(part, answers, strict=True)]
     if problems:
         raise InputError("; ".join(problems))
+    return found
+
+
+def _paths(images: Any) -> list[Path]:
+    several = isinstance(images, Iterable) and not isinstance(images, str | bytes | os.PathLike)
+    found = list(images) if several else [images]
+    for number, image in enumerate(found):
+        if not isinstance(image, str | os.PathLike):
+            raise InputError(
+                f"predict takes paths of image files, and number {number} is a {type(image).__name__}: write it to a "
+                "file; or prepare it, pixels = model.preprocess(image), and ask the network itself, "
+                "model(jaxtl.normalise(pixels[None], model.preprocess.mean, model.preprocess.std))"
+            )
+    return [Path(path) for path in found]
+
+
+def _inside(folder: Path, model: Model) -> list[Path]:
+    endings = extensions(model.preprocess.channels)
+    found = [folder / file for file in walk(folder).files if Path(file).suffix.lower() in endings]
+    if not found:
+        raise InputError(f"there is no image in the folder {folder} ({', '.join(sorted(endings))})")
     return found
 
 
@@ -89,6 +115,6 @@ def check_files(paths: Sequence[Path]) -> None:
     """Raises ``InputError`` when there is nothing to predict, or files are missing; all of them are listed."""
     if not paths:
         raise InputError("no image to predict; give at least one file")
-    missing = [str(path) for path in paths if not path.is_file()]
+    missing = [str(path) for path in paths if not path.is_file() and not path.is_dir()]
     if missing:
         raise InputError(f"no such image: {', '.join(missing)}")

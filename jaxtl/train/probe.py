@@ -13,8 +13,8 @@ from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
 from jaxtl.model import Model
 from jaxtl.notices import say
-from jaxtl.train.evaluate import check_fits
 from jaxtl.train.features import HEAD, extract
+from jaxtl.train.fits import check_fits
 from jaxtl.train.logistic import fit_all
 from jaxtl.trees import flatten, unflatten
 

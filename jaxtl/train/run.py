@@ -19,7 +19,7 @@ from jaxtl.recipe import Augment as AugmentRanges
 from jaxtl.recipe import DataSection, Recipe
 from jaxtl.train.fine_tune import Result, fine_tune
 from jaxtl.train.fitted import check_fittable
-from jaxtl.train.task import check_task
+from jaxtl.train.task import check_task, with_task
 
 _CHOICE = (
     "path_column",
@@ -55,6 +55,7 @@ def prepare(recipe: Recipe) -> Prepared:
     Raises:
         InputError: sections that are missing, or whatever model, data and groups find wrong.
     """
+    recipe = with_task(recipe)
     network, images = recipe.require("model"), recipe.require("data")
     unsized = Preprocess(size=(32, 32)).with_channels(network.in_chans or 3)
     found = open_data(images.source, unsized, **how_opened(images, recipe.seed))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from jaxtl.data.dataset import Data
+from jaxtl.data.kinds import kind_of
 from jaxtl.errors import InputError
-from jaxtl.recipe import Recipe
+from jaxtl.recipe import MSE, Recipe
 from jaxtl.train.losses import no_classes
 
 _LOSSES = {"class": ("softmax", "focal"), "multi-label": ("sigmoid",), "regression": ("mse",)}
@@ -22,6 +23,21 @@ def task_of(loss: str) -> str:
     ['class', 'multi-label', 'regression']
     """
     return next(task for task, losses in _LOSSES.items() if loss in losses)
+
+
+def with_task(recipe: Recipe) -> Recipe:
+    """The same; where its loss is for numbers alone and it does not say what labels are, they are numbers.
+
+    By themselves whole numbers, such as ages, would be read as classes.
+
+    >>> with_task(Recipe.from_keywords(loss="mse", data={"source": "csv:ages.csv"})).data.task
+    'regression'
+    """
+    data = recipe.data
+    if data is None or data.task is not None or not isinstance(recipe.loss, MSE):
+        return recipe
+    kind, _ = kind_of(data.source)
+    return recipe.replace(**{"data.task": "regression"}) if "task" in kind.options else recipe
 
 
 def check_task(recipe: Recipe, data: Data) -> None:

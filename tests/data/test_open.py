@@ -128,6 +128,14 @@ def test_memory_stops_at_its_limit():
     assert len(memory) == 2
 
 
+def test_a_folder_without_its_kind(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("f3", "photos.csv"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(InputError, match=f"for a folder write 'folder:{name}'"):
+            open_data(name, small)
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

@@ -83,7 +83,7 @@ def test_a_subset_reads_the_right_images():
     ("call", "message"),
     [
         (lambda: sources.split(source_of(3, 1, 1), "abc", 0.2, 0), "fewer than two images in class 'b', 'c'"),
-        (lambda: sources.split(source_of(3, 3), "ab", 1.0, 0), "between 0 and 1, not 1"),
+        (lambda: sources.split(source_of(3, 3), "ab", 1.5, 0), "between 0 and 1, or 1 for a test set, not 1.5"),
         (lambda: sources.take(source_of(3, 3), "ab", 7, 0), "between 2 .* and 6"),
         (lambda: sources.take(source_of(3, 3), "ab", 1, 0), "between 2 .* and 6"),
         (lambda: sources.take_per_class(source_of(3, 2), "ab", 3, 0), r"class 'b' \(2\)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from PIL import Image
 
 import jaxtl
 from jaxtl.finetune.misuse import warnings_for
@@ -50,6 +51,22 @@ def test_rates_of_the_head_and_of_random_weights_are_free(model, data) -> None:
 def test_other_preprocessing_than_the_weights_own(model, data) -> None:
     other = model.replace(preprocess=model.preprocess.replace(mean=(0.1,)))
     assert "mean is (0.1,), and cifar_resnet20.letters was trained with" in _said(other, data)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_colours_of_files_and_channels_of_the_network(tmp_path, mode) -> None:
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            value = 20 * number if mode == "L" else (20 * number, 50, 50)
+            Image.new(mode, (8, 8), value).save(tmp_path / name / f"{number}.png")
+    for channels in (1, 3):
+        network = jaxtl.load("cifar_resnet20", weights=None, num_classes=2, in_chans=channels)
+        said = _said(network, jaxtl.open_data(f"folder:{tmp_path}", network))
+        assert ("holds greyscale images and cifar_resnet20 takes three channels" in said) == (
+            mode == "L" and channels == 3
+        )
+        assert ("6 of 6 images" in said and "are in colour" in said) == (mode == "RGB" and channels == 1)
 
 
 def test_greyscale_into_three_channels() -> None:

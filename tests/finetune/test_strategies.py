@@ -113,6 +113,18 @@ def test_fine_tune_has_the_rates_of_fastai() -> None:
     assert body[-1] * ratios.pop() == pytest.approx(1e-3)
 
 
+def test_epochs_of_a_linear_probe_are_said_to_be_not_used(caplog, tmp_path) -> None:
+    (tmp_path / "probe.yaml").write_text(Recipe(strategy="linear-probe").to_yaml())
+    with caplog.at_level("INFO", "jaxtl"):
+        written = load_recipe(tmp_path / "probe.yaml")
+        assert expand(written, Graph("cifar_resnet20")).epochs == 0
+        assert not caplog.messages
+        expand(written.replace(epochs=2), Graph("cifar_resnet20"))
+    assert [message.partition(";")[0] for message in caplog.messages] == [
+        "strategy 'linear-probe' fits the head and trains for 0 epochs: epochs is not used"
+    ]
+
+
 def test_what_fine_tune_has_no_use_for_is_said_once(caplog) -> None:
     rates = {"slow": {"lr": 1e-5, "schedule": {"name": "constant"}}, "fast": {"lr": 1e-2}}
     fields = {"optimizer": rates, "schedule": {"name": "step"}, "epochs": 3}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from jaxtl.errors import InputError
 from jaxtl.pretrained import tags
 from jaxtl.pretrained.fill import adapt_input
 from jaxtl.pretrained.names import state_dict
+from jaxtl.pretrained.source import model_of
 from jaxtl.trees import flatten
 
 ROOT = Path(jaxtl.__file__).parents[1]
@@ -253,6 +255,24 @@ def test_names_that_mean_nothing(tmp_path, monkeypatch) -> None:
         jaxtl.load("resnet18", weights=None, drop_rat=0.1)
 
 
+def test_a_file_alone_does_not_say_of_which_network(file) -> None:
+    for name in (str(file), file, os.path.relpath(file)):
+        with pytest.raises(InputError, match=rf"name that as well, jaxtl.load\('resnet18', weights='{name}'"):
+            jaxtl.load(name)
+
+
+def test_weights_that_end_early_say_where_to_cut(weights) -> None:
+    cut = {name: array for name, array in weights.items() if not name.startswith(("layer3", "fc"))}
+    with pytest.raises(InputError, match=r"nothing of layer3 is in the weights: cut the network with until='layer2'"):
+        jaxtl.from_torch(cut, CIFAR, num_classes=4)
+    assert jaxtl.from_torch(cut, CIFAR, num_classes=4, until="layer2").stages == ("stem", "layer1", "layer2", "fc")
+    for whole in (f"layer{number}." for number in (1, 2)):  # a hole is no end
+        holed = {name: array for name, array in weights.items() if not name.startswith(whole)}
+        with pytest.raises(InputError) as caught:
+            jaxtl.from_torch(holed, CIFAR)
+        assert "until" not in str(caught.value)
+
+
 def test_a_runs_output_names_the_models_in_it(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -263,6 +283,9 @@ def test_a_runs_output_names_the_models_in_it(tmp_path, monkeypatch) -> None:
             jaxtl.load(name)
     with pytest.raises(InputError, match=r"; it has mine/model$"):
         jaxtl.load("mine")
+    assert model_of("runs/mine") == "runs/mine/best"
+    assert model_of("mine") == "mine/model"
+    assert model_of("runs/mine/best") == "runs/mine/best"
     assert _same(jaxtl.load("~/runs/mine/best"), small_model())
     assert _same(jaxtl.load(CIFAR, weights="~/mine/model"), small_model())
 

@@ -168,8 +168,11 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def planned(folder, tmp_path_factory):
     path = tmp_path_factory.mktemp("plans") / "new" / "squares.yaml"
+    files = [file.relative_to(folder) for file in sorted(folder.rglob("*.png"))]
+    rows = "".join(f"{file},{file.parts[1]},{file.parts[0]}\n" for file in files)
+    (folder / "squares.csv").write_text(f"id,what,split\n{rows}")
     return plan(
-        f"folder:{folder}",
+        f"csv:{folder}/squares.csv",
         "cifar_resnet20",
         weights=None,
         budget=60,
@@ -177,12 +180,14 @@ def planned(folder, tmp_path_factory):
         size=16,
         crop_pct=1.0,
         progress=False,
+        path_column="id",
+        label_column=["what"],
     )
 
 
 def test_a_plan_writes_a_recipe_that_runs_as_written(planned):
     text = planned.path.read_text()
-    assert text.startswith("# Planned for folder:")
+    assert text.startswith("# Planned for csv:")
     assert all(decision.subject in text for decision in planned.decisions)
     recipe = load_recipe(planned.path)
     assert recipe == planned.recipe

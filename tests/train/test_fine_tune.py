@@ -282,3 +282,14 @@ def _kill(process: subprocess.Popen) -> None:
         os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
+
+
+def test_arguments_of_other_types_are_one_sentence(model, data, tmp_path) -> None:
+    (tmp_path / "mine.yaml").write_text("epoch: 1")
+    for recipe in (tmp_path / "mine.yaml", {"epoch": 1}):
+        with pytest.raises(InputError, match="unknown field 'epoch' at top level; did you mean 'epochs'"):
+            jaxtl.fine_tune(model, data, recipe)
+    with pytest.raises(InputError, match=r"must be data, as jaxtl\.open_data\('folder:f3', model\) gives it"):
+        jaxtl.fine_tune(model, "folder:f3")
+    with pytest.raises(InputError, match="must be a model"):
+        jaxtl.fine_tune("resnet18", data)

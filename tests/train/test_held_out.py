@@ -151,10 +151,50 @@ def test_the_same_images_from_elsewhere(run, said, tmp_path, monkeypatch) -> Non
     assert said().endswith("20% held out, seed 3, as in training")
     shutil.copytree(tmp_path / "images", tmp_path / "copy")
     open_held_out(tuned, run / "best", "folder:../copy")
-    assert said().endswith(
-        "20% held out, seed 0; the model was trained on folder:images (20% held out, seed 3): "
-        "if these are the same, say --split-file"
+    assert said() == (
+        "20 validation images of folder:../copy: all images; the model was trained on folder:images (20% held out, "
+        "seed 3): if these are the same, say --split-file"
     )
+    assert open_held_out(tuned, run / "best", "folder:../copy", val_fraction=0.5).split == "50% held out, seed 0"
+
+
+def test_a_test_set_of_the_same_name(run, said, tmp_path, monkeypatch) -> None:
+    _paint(tmp_path / "test" / "images", "bee", range(30, 33))
+    tuned = jaxtl.load(run / "best")
+    found = open_held_out(tuned, run / "best", "folder:test/images")
+    assert (found.split, found.classes, found.val.labels.tolist()) == ("all images", ("ant", "bee"), [1, 1, 1])
+    monkeypatch.chdir(tmp_path / "test")  # where the recorded name leads to nothing
+    (tmp_path / "test" / "images").rename(tmp_path / "test" / "other")
+    (tmp_path / "test" / "deep").mkdir()
+    (tmp_path / "test" / "other").rename(tmp_path / "test" / "deep" / "images")
+    assert open_held_out(tuned, run / "best", "folder:deep/images").split == "all images"
+    assert "all images; the model was trained on folder:images" in said()
+
+
+@pytest.mark.parametrize(
+    ("task", "option", "cells", "labels"),
+    [
+        ("class", {}, ["bee", "bee", "ant"], [1, 1, 0]),
+        ("regression", {}, ["20", "30", "40"], [[20], [30], [40]]),
+        ("multi-label", {"label_separator": "|"}, ["bee", "ant|bee", "ant"], [[0, 1], [1, 1], [1, 0]]),
+        ("multi-label", {}, ["bee", "ant", "ant"], [[0, 1], [1, 0], [1, 0]]),
+    ],
+)
+def test_another_table_has_the_columns_of_the_first(model, tmp_path, task, option, cells, labels) -> None:
+    _paint(tmp_path / "images", "x", range(3))
+    rows = "".join(f"images/x/{number}.png,{cell},0\n" for number, cell in enumerate(cells))
+    (tmp_path / "test.csv").write_text(f"id,breed,label\n{rows}")
+    recipe = Recipe.from_keywords(
+        data={"source": "csv:train.csv", "path_column": "id", "label_column": "breed", **option},
+        loss={"class": "softmax", "regression": "mse", "multi-label": "sigmoid"}[task],
+    )
+    training = {"recipe": recipe.model_dump(mode="json"), "data": {"source": "csv:train.csv", "split": "20%"}}
+    tuned = model.replace(classes=("breed",) if task == "regression" else ("ant", "bee"), task=task)
+    folder = jaxtl.save(model, tmp_path / "model", training=training)
+    found = open_held_out(tuned, folder, f"csv:{tmp_path}/test.csv")
+    assert (found.task, found.val.labels.tolist()) == (task, labels)
+    by_hand = open_held_out(tuned, folder, f"csv:{tmp_path}/test.csv", label_column=["label"], task="class")
+    assert by_hand.val.labels.tolist() == [0, 0, 0]
 
 
 def test_images_that_are_gone_since(run, said, tmp_path) -> None:

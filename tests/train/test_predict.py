@@ -47,6 +47,26 @@ def test_the_batch_size_does_not_matter(model, files) -> None:
         assert [a["probability"] for a in found] == pytest.approx([a["probability"] for a in whole], rel=1e-4)
 
 
+def test_a_folder_is_all_images_in_it(model, files, tmp_path) -> None:
+    (tmp_path / "deep").mkdir()
+    files[0].rename(tmp_path / "deep" / "0.PNG")
+    (tmp_path / "notes.txt").write_text("no image")
+    found = jaxtl.predict(model, [files[4], tmp_path])
+    names = ["4.png", "1.png", "2.png", "3.png", "4.png", "deep/0.PNG"]
+    assert [answer["path"] for answer in found] == [str(tmp_path / name) for name in names]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"there is no image in the folder .*empty"):
+        jaxtl.predict(model, tmp_path / "empty")
+
+
+@pytest.mark.parametrize("wrap", [lambda image: image, lambda image: [image], np.asarray, lambda image: b"a.jpg"])
+def test_what_is_no_path(model, wrap) -> None:
+    with pytest.raises(InputError, match=r"takes paths of image files, and number 0 is a \w+: .*model\.preprocess"):
+        jaxtl.predict(model, wrap(Image.new("RGB", (40, 30))))
+    with pytest.raises(InputError, match=r"must be a model, as jaxtl.load\('m'\) gives it"):
+        jaxtl.predict("m", ["a.jpg"])
+
+
 def test_one_path_and_classes_without_names(model, files) -> None:
     (answer,) = jaxtl.predict(model.replace(classes=None), str(files[0]), top=9)
     assert sorted(label for label, _ in answer["top"]) == ["0", "1", "2", "3"]

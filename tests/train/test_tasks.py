@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import jaxtl
 from jaxtl.data.augment import preset
 from jaxtl.data.dataset import Data
 from jaxtl.data.digits import load_digits
 from jaxtl.data.sources import Subset
+from jaxtl.errors import InputError
 from jaxtl.recipe import Recipe
+from jaxtl.train.run import prepare
 
 
 class _Relabelled:
@@ -47,6 +50,27 @@ def _data(model, classes: tuple[str, ...], answers) -> Data:
 def _model(outputs: int) -> jaxtl.Model:
     model = jaxtl.load("cifar_resnet20.letters", num_classes=outputs, until="layer1")
     return model.replace(preprocess=model.preprocess.replace(size=8))
+
+
+def test_the_loss_says_that_whole_numbers_are_no_classes(tmp_path) -> None:
+    rows = []
+    for number in range(5):
+        Image.new("L", (8, 8), 20 * number).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{20 + number}\n")
+    (tmp_path / "ages.csv").write_text("path,age\n" + "".join(rows))
+    recipe = Recipe.from_keywords(
+        model={"name": "cifar_resnet20", "weights": None, "until": "stem"},
+        data={"source": f"csv:{tmp_path}/ages.csv", "label_column": "age", "size": 8, "augment": "none"},
+        loss="mse",
+    )
+    prepared = prepare(recipe)
+    assert (prepared.data.task, prepared.data.classes, prepared.recipe.data.task) == (
+        "regression",
+        ("age",),
+        "regression",
+    )
+    with pytest.raises(InputError, match="if these are numbers and no classes, give task=regression"):
+        prepare(recipe.replace(**{"data.task": "class"}))
 
 
 def test_several_answers_an_image() -> None:

@@ -1,0 +1,36 @@
+"""Options that several commands share: how the images and labels of a table are found."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+PathColumn = Annotated[
+    str | None, typer.Option(help="The column of image paths, or of images; default: by its usual names.")
+]
+LabelColumn = Annotated[
+    list[str] | None,
+    typer.Option(help="The column of labels; several times: several columns. Default: by usual names."),
+]
+LabelSeparator = Annotated[str | None, typer.Option(help="Between the labels of an image in one cell; default: ';'.")]
+Task = Annotated[
+    str | None, typer.Option(help="What labels are: class, multi-label or regression; default: told by them.")
+]
+
+
+def labels_of(
+    path_column: str | None, label_column: list[str] | None, label_separator: str | None, task: str | None
+) -> dict[str, Any]:
+    """Those that were given, as keywords of ``jaxtl.open_data``.
+
+    >>> labels_of("id", ["x", "y"], None, None)
+    {'path_column': 'id', 'label_column': ['x', 'y']}
+    """
+    given = {
+        "path_column": path_column,
+        "label_column": label_column or None,
+        "label_separator": label_separator,
+        "task": task,
+    }
+    return {name: value for name, value in given.items() if value is not None}
