@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ from jaxtl.errors import InputError
 
 _UNFINISHED = ".unfinished-"
 _ABANDONED = 24 * 3600  # seconds after which what is unfinished belongs to a process that was killed
+_AT_ONCE = 2**20  # bytes
 
 
 def make_folder(folder: Path) -> None:
@@ -46,6 +48,39 @@ def write_whole(path: Path, text: str) -> None:
     unfinished = path.with_name(f".{path.name}.unfinished")
     unfinished.write_text(text, encoding="utf-8")
     os.replace(unfinished, path)
+
+
+def reserve(file: Path) -> None:
+    """Gives every byte of a file its place on the disk, so that what is written to a memory map of it later finds
+    space: where it does not, the system ends the process.
+
+    Raises:
+        OSError: there is no space for it.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp(), "zeros")
+    >>> with file.open("wb") as new:
+    ...     new.truncate(5)
+    5
+    >>> reserve(file)
+    >>> file.read_bytes()
+    b'\\x00\\x00\\x00\\x00\\x00'
+    """
+    with file.open("r+b", buffering=0) as opened:
+        size = os.fstat(opened.fileno()).st_size
+        try:
+            os.posix_fallocate(opened.fileno(), 0, size)
+            return
+        except AttributeError:  # not on every system
+            pass
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+        while part := opened.read(_AT_ONCE):
+            opened.seek(-len(part), os.SEEK_CUR)
+            left = memoryview(part)
+            while left:
+                left = left[opened.write(left) :]
 
 
 @contextlib.contextmanager
