@@ -1,7 +1,8 @@
 """The folder where jaxtl keeps what was computed once: listed, bounded, cleared.
 
-``$JAXTL_CACHE`` names it; else it is ``jaxtl`` in ``$XDG_CACHE_HOME`` or ``~/.cache``. An entry is a folder
-``KIND/KEY`` with ``about.json``. Everything in it can be made again.
+``$JAXTL_CACHE`` names it; else it is ``jaxtl`` in ``$XDG_CACHE_HOME`` or ``~/.cache``, and for a user without a home
+``jaxtl-`` and the user's number among the temporary files. An entry is a folder ``KIND/KEY`` with ``about.json``.
+Everything in it can be made again.
 """
 
 from __future__ import annotations
@@ -50,12 +51,27 @@ class Entry:
 def cache_folder() -> Path:
     """The folder, which need not exist.
 
+    Raises:
+        InputError: nobody named one, there is no home folder, and what stands for it belongs to another user.
+
     >>> os.environ["JAXTL_CACHE"] == str(cache_folder()) or cache_folder().name == "jaxtl"
     True
     """
     if given := os.environ.get("JAXTL_CACHE"):
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxtl"
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "jaxtl"
+    try:
+        return Path.home() / ".cache" / "jaxtl"
+    except RuntimeError:  # a container's user without a name
+        return _without_a_home(os.getuid())
+
+
+def _without_a_home(user: int) -> Path:
+    folder = Path(tempfile.gettempdir()) / f"jaxtl-{user}"
+    if folder.exists() and folder.stat().st_uid != user:  # programs are run from it
+        raise InputError(f"{folder} belongs to another user; name another folder with JAXTL_CACHE")
+    return folder
 
 
 def limit() -> int:

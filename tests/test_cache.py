@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections import namedtuple
 from pathlib import Path
 
@@ -32,6 +33,24 @@ def test_the_folder_follows_the_environment(monkeypatch, tmp_path) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache.cache_folder() == tmp_path / ".cache/jaxtl"
+
+
+def test_a_user_without_a_home_has_a_folder_among_the_temporary_files(monkeypatch, tmp_path) -> None:
+    def none() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("JAXTL_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", none)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert cache.cache_folder() == tmp_path / f"jaxtl-{os.getuid()}"
+    _write("one")
+    assert cache.cache_folder() == tmp_path / f"jaxtl-{os.getuid()}"
+    monkeypatch.setattr(os, "getuid", lambda: 4321)
+    (tmp_path / "jaxtl-4321").mkdir()
+    if (tmp_path / "jaxtl-4321").stat().st_uid != 4321:
+        with pytest.raises(cache.InputError, match="jaxtl-4321 belongs to another user; name another"):
+            cache.cache_folder()
 
 
 def test_the_longest_unused_of_all_kinds_make_room(folder, monkeypatch) -> None:
