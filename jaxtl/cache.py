@@ -20,13 +20,12 @@ from typing import Any
 
 from jaxtl.errors import InputError
 from jaxtl.files import make_folder
+from jaxtl.unfinished import PREFIX, remove_abandoned, unfinished_folder
 
 LIMIT = 20 * 2**30
 """Bytes that all entries may take together, unless ``$JAXTL_CACHE_LIMIT`` gives another number."""
 
 _ABOUT = "about.json"
-_UNFINISHED = ".unfinished-"
-_ABANDONED = 24 * 3600  # seconds after which an unfinished entry belongs to a process that ended
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def entries() -> list[Entry]:
     found = []
     for about in cache_folder().glob(f"*/*/{_ABOUT}"):
         folder = about.parent
-        if folder.name.startswith(_UNFINISHED):
+        if folder.name.startswith(PREFIX):
             continue
         with contextlib.suppress(OSError, ValueError):  # cleared meanwhile by another process
             said = json.loads(about.read_text(encoding="utf-8"))
@@ -124,15 +123,11 @@ def written(kind: str, key: str, about: dict[str, Any]) -> Iterator[Path]:
     """
     parent = cache_folder() / kind
     make_folder(parent)
-    for abandoned in parent.glob(f"{_UNFINISHED}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - abandoned.stat().st_mtime > _ABANDONED:
-                shutil.rmtree(abandoned)
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=parent))
-    except OSError as error:
-        raise InputError(f"{parent} cannot be written: {error}; name another folder with JAXTL_CACHE") from error
-    try:
+    with contextlib.ExitStack() as making:
+        try:
+            folder = making.enter_context(unfinished_folder(parent))
+        except OSError as error:
+            raise InputError(f"{parent} cannot be written: {error}; name another folder with JAXTL_CACHE") from error
         yield folder
         about.setdefault("created", time.strftime("%Y-%m-%d %H:%M:%S"))
         (folder / _ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
@@ -143,18 +138,18 @@ def written(kind: str, key: str, about: dict[str, Any]) -> Iterator[Path]:
             _remove(parent / key)  # what an interrupted removal left
         with contextlib.suppress(OSError):  # another process was faster, with the same content
             os.rename(folder, parent / key)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def room() -> int:
     """Bytes that one more entry may take: ``limit()``, but never more than half of what the disk has free.
 
-    What there is counts as free, since ``make_room`` removes it.
+    What there is counts as free, since ``make_room`` removes it. What processes that were killed left unfinished goes
+    at once.
     """
     existing = _existing(cache_folder())
     if not os.access(existing, os.W_OK):
         return 0
+    _remove_abandoned()
     return min(limit(), (shutil.disk_usage(existing).free + sum(entry.size for entry in entries())) // 2)
 
 
@@ -180,8 +175,9 @@ def remove(kind: str, key: str) -> None:
 
 
 def clear(kind: str | None = None) -> int:
-    """Removes all entries, or those of one kind; the bytes they took."""
-    removed = 0
+    """Removes all entries, or those of one kind, and what processes that were killed left unfinished; the bytes they
+    took."""
+    removed = _remove_abandoned(kind or "*")
     for entry in entries():
         if kind in (None, entry.kind):
             _remove(entry.folder)
@@ -191,11 +187,14 @@ def clear(kind: str | None = None) -> int:
 
 def _remove(folder: Path) -> None:
     """Out of the way first: what is left where this is interrupted is no entry, and hinders none."""
-    with contextlib.suppress(OSError):
-        aside = tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder.parent)
-        with contextlib.suppress(OSError):
-            os.rename(folder, Path(aside, folder.name))
-        shutil.rmtree(aside, ignore_errors=True)
+    if not folder.exists():
+        return
+    with contextlib.suppress(OSError), unfinished_folder(folder.parent) as aside:
+        os.rename(folder, aside / folder.name)
+
+
+def _remove_abandoned(kind: str = "*") -> int:
+    return sum(map(remove_abandoned, cache_folder().glob(kind)))
 
 
 def _existing(folder: Path) -> Path:

@@ -6,15 +6,12 @@ import contextlib
 import errno
 import os
 import shutil
-import tempfile
-import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from jaxtl.errors import InputError
+from jaxtl.unfinished import unfinished_folder
 
-_UNFINISHED = ".unfinished-"
-_ABANDONED = 24 * 3600  # seconds after which what is unfinished belongs to a process that was killed
 _AT_ONCE = 2**20  # bytes
 
 
@@ -103,19 +100,13 @@ def written_together(folder: Path, instead_of: Collection[str] = ()) -> Iterator
     ['a.txt']
     """
     make_folder(folder)
-    try:
-        for unfinished in folder.glob(f"{_UNFINISHED}*"):
-            with contextlib.suppress(FileNotFoundError):  # another process has finished meanwhile
-                if time.time() - unfinished.stat().st_mtime > _ABANDONED:
-                    shutil.rmtree(unfinished)
-        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error}") from error
-    try:
+    with contextlib.ExitStack() as making:
+        try:
+            unfinished = making.enter_context(unfinished_folder(folder))
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written: {error}") from error
         yield unfinished
         _publish(unfinished, folder, sorted(path.name for path in unfinished.iterdir()), instead_of)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _publish(unfinished: Path, folder: Path, names: list[str], instead_of: Collection[str]) -> None:
