@@ -32,7 +32,7 @@ from jaxtl.train.loop import Loop
 from jaxtl.train.precision import settled
 from jaxtl.train.progress import Progress
 from jaxtl.train.task import check_labels, check_task, task_of
-from jaxtl.train.written import checkpoint_folder, write_history, write_recipe, write_results
+from jaxtl.train.written import checkpoint_folder, sole_writer, write_history, write_recipe, write_results
 from jaxtl.trees import unflatten
 
 MANY_PIXELS = 2**18  # of a batch, from which on huge pages make a difference
@@ -81,7 +81,7 @@ def fine_tune(
 
     Raises:
         InputError: recipe, model and data do not fit together; or the output holds a run already and ``resume`` is
-            not given, or holds another run and it is.
+            not given, or holds another run and it is, or another process is training into it.
         FloatingPointError: the loss is not finite any more; the first tensor that is not is named.
 
     >>> import jaxtl
@@ -111,6 +111,8 @@ def fine_tune(
             say(warning)
         checkpoints = None
         if output is not None:
+            if jax.process_index() == 0:
+                stack.enter_context(sole_writer(output))
             folder = checkpoint_folder(output, resume)
             checkpoints = stack.enter_context(Checkpoints(folder, _identity(model, data, recipe, loop.cached)))
         saved = checkpoints if checkpoints is not None and checkpoints.latest is not None else None

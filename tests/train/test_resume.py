@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from small_models import bits
@@ -93,6 +95,51 @@ def test_a_fitted_start_that_stays_the_best_is_kept(model, tmp_path, monkeypatch
     said = json.loads((tmp_path / "run" / "best" / "config.json").read_text())["jaxtl"]["training"]["result"]
     assert said["epoch"] == 0
     _stopped_after(0, monkeypatch, *given, output=tmp_path / "stopped")
-    monkeypatch.setattr("jaxtl.train.fine_tune.linear_probe", None)
+    monkeypatch.setattr("jaxtl.train.fine_tune.fitted", None)
     continued = jaxtl.fine_tune(*given, output=tmp_path / "stopped", resume=True, progress=False)
     assert bits(continued.model.params) == bits(found.model.params)
+
+
+def test_two_at_once_are_refused_and_the_second_may_follow(model, tmp_path, monkeypatch) -> None:
+    given = model, _data(model), RECIPE.replace(output=str(tmp_path / "run"))
+    advance = Loop.advance
+    refused: list[str] = []
+
+    def beside(loop: Loop, bar) -> None:
+        if len(loop.history) == 1:
+            for resume in (True, False):
+                with pytest.raises(InputError) as error:
+                    jaxtl.fine_tune(*given, resume=resume, progress=False)
+                refused.append(str(error.value))
+            raise _StoppedError
+        advance(loop, bar)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "advance", beside)
+        with pytest.raises(_StoppedError):
+            jaxtl.fine_tune(*given, progress=False)
+    assert len(refused) == 2
+    assert all(f"another process is training into {tmp_path / 'run'}" in sentence for sentence in refused)
+    assert len(jaxtl.fine_tune(*given, resume=True, progress=False).history) == 3
+
+
+_TRAINING = """
+import sys, time
+from pathlib import Path
+from jaxtl.train.written import sole_writer
+with sole_writer(Path(sys.argv[1])):
+    print("there", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_process_holds_nothing(model, tmp_path) -> None:
+    command = [sys.executable, "-c", _TRAINING, str(tmp_path / "run")]
+    fields = {"epochs": 1, "output": tmp_path / "run"}
+    with subprocess.Popen(command, cwd=jaxtl.__path__[0] + "/..", stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        with pytest.raises(InputError, match="another process"):
+            jaxtl.fine_tune(model, _data(model), RECIPE, progress=False, **fields)
+        process.kill()
+    assert len(jaxtl.fine_tune(model, _data(model), RECIPE, progress=False, **fields).history) == 1
