@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
@@ -125,6 +126,7 @@ class Data:
         self._opened = {"train": train, "val": val}
         self._max_bad = max_bad
         self._storage = storage
+        self._settled: str | None = None
         self.preprocess = preprocess
         self.train_preprocess = preprocess if train_size is None else preprocess.replace(size=train_size)
         self.augment = augment
@@ -156,6 +158,33 @@ class Data:
     def storage(self) -> Storage:
         """Where the training images are kept, and why; chosen when it is first asked for."""
         return self._kept.storage
+
+    def kept_as(self, kind: str) -> Data:
+        """The same data, with its training images kept as they were for a run that goes on, where `storage` is ``auto``
+        and would now be another kind: the disk has become fuller, or the machine is another one.
+
+        Raises:
+            InputError: they don't fit there.
+
+        >>> from jaxtl.data.open import open_data
+        >>> data = open_data("digits", Preprocess(size=8, mean=(0.5,), std=(0.5,)))
+        >>> data.storage.kind, data.kept_as("device").storage.kind
+        ('stream', 'device')
+        """
+        if self._storage != "auto" or kind == self.storage.kind:
+            return self
+        other = copy.copy(self)
+        other._settled = kind
+        for decided in ("_kept", "_training", "fingerprint"):
+            other.__dict__.pop(decided, None)
+        try:
+            other.storage  # noqa: B018 (decides)
+        except InputError as error:
+            raise InputError(
+                f"the run began with its training images kept as '{kind}', which gives other pixels than elsewhere, so "
+                f"no other storage continues it: {error}"
+            ) from error
+        return other
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Batches in an epoch: the last partial batch is dropped, and shuffling brings its images back later."""
@@ -395,6 +424,7 @@ class Data:
             threads=self.threads,
             storage=self._storage,
             prepared=self._prepared["train"] if self._evaluates_as_it_trains() else None,
+            settled=self._settled,
         )
 
     @functools.cached_property

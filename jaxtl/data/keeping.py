@@ -43,6 +43,7 @@ class KeptImages:
         threads: how many are decoded at the same time.
         storage: ``auto``, ``device``, ``disk`` or ``stream``.
         prepared: the memory of prepared images that training may share, where it does not crop.
+        settled: what ``auto`` was once found to be, and is to be again.
 
     Raises:
         InputError: an unknown storage.
@@ -64,6 +65,7 @@ class KeptImages:
         threads: int,
         storage: str = "auto",
         prepared: Memory[np.ndarray] | None = None,
+        settled: str | None = None,
     ) -> None:
         check_kind(storage)
         self._source = source
@@ -72,6 +74,7 @@ class KeptImages:
         self._name = name
         self._threads = threads
         self._wanted = storage
+        self._settled = settled
         self.at_least = _SPARE * max(preprocess.size) if crops else None
         make = functools.partial(_whole if crops else as_evaluated, source, preprocess)
         self._memory = Memory(make, lambda pixels: pixels.nbytes, DECODED_BYTES)
@@ -96,7 +99,7 @@ class KeptImages:
 
     def _chosen(self) -> Storage:
         return choose(
-            self._wanted,
+            self._settled or self._wanted,
             self.footprint,
             small=SMALL if self._found_again else self._memory.limit,
             memory=self._memory.limit,

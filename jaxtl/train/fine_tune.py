@@ -25,7 +25,7 @@ from jaxtl.model import Model
 from jaxtl.notices import say
 from jaxtl.recipe import Recipe
 from jaxtl.train.cached_phases import CachedPhase
-from jaxtl.train.checkpoint import Checkpoints, Records
+from jaxtl.train.checkpoint import Checkpoints, Records, saved_identity
 from jaxtl.train.evaluate import check_fits
 from jaxtl.train.fitted import fitted
 from jaxtl.train.loop import Loop
@@ -105,8 +105,10 @@ def fine_tune(
     if resume and output is None:
         raise InputError("a run is continued from its output; give the recipe the output of the run")
 
+    begun_with = saved_identity(output / "checkpoints") if resume and output is not None else {}
+    data = _kept_as_begun(data, begun_with)
     with ExitStack() as stack:
-        loop = stack.enter_context(Loop(model, data, recipe))
+        loop = stack.enter_context(Loop(model, data, recipe, begun_with.get("features")))
         for warning in warnings_for(model, data, recipe):
             say(warning)
         checkpoints = None
@@ -154,6 +156,12 @@ def _best(checkpoints: Checkpoints | None, loop: Loop, tuned: Model) -> tuple[Mo
     return state.to_model(tuned), record
 
 
+def _kept_as_begun(data: Data, begun_with: dict[str, Any]) -> Data:
+    """What the machine has room for by now must not change the pixels of a run that goes on."""
+    kind = begun_with.get("storage")
+    return data if kind is None or data.fingerprint == begun_with["data"] else data.kept_as(kind)
+
+
 def _without_weights(model: Model, seed: int) -> Model:
     """The same network, everything freshly initialised."""
     graph = model.graph
@@ -175,7 +183,8 @@ def _identity(model: Model, data: Data, recipe: Recipe, cached: tuple[CachedPhas
         "architecture": [model.graph.architecture, {k: v for k, v in model.graph.options.items() if v is not None}],
         "weights": weights_fingerprint(model),
         "data": data.fingerprint,
-        "features": [phase and [phase.after, phase.views, phase.whole] for phase in cached],
+        "storage": data.storage.kind,
+        "features": [phase and phase.identity for phase in cached],
     }
     return json.loads(json.dumps(identity, default=repr))
 
