@@ -41,7 +41,8 @@ class Data:
     Evaluation pixels are kept in memory, up to 512 MB of each split. Training images are decoded once and kept where
     `storage` says:
 
-    - ``device``: as uint8 in the device's memory, where they are augmented as well.
+    - ``device``: as uint8 in the device's memory, where they are augmented as well. What is decoded to see whether it
+      can be read waits for that in the host's memory, up to 1 GB; what goes beyond is decoded a second time.
     - ``disk``: in a file below $JAXTL_CACHE (else $XDG_CACHE_HOME/jaxtl, else ~/.cache/jaxtl), which the next run of
       the same images finds again, and augmented on the host. Reading it takes no longer than to copy the images: the
       system keeps in its cache what there is memory for.
@@ -260,6 +261,24 @@ class Data:
         _check_batch_size(batch_size)
         return ordered_batches(functools.partial(self._evaluated, split), len(source), batch_size, threads=self.threads)
 
+    def evaluated(self, indices: np.ndarray, split: str = "val") -> np.ndarray:
+        """Some images of a split with the evaluation preprocessing, uint8 (images, height, width, channels), from
+        memory where they are kept. Several threads may ask.
+
+        >>> from jaxtl.data.open import open_data
+        >>> data = open_data("digits", Preprocess(size=8, mean=(0.5,), std=(0.5,)))
+        >>> data.evaluated(np.array([5, 2])).shape
+        (2, 8, 8, 1)
+        """
+        self._split(split)
+        places = self._places.get(split)
+        on_disk = split == "train" and self._evaluates_as_it_trains() and self._kept.on_disk
+        pixels = self._kept.__getitem__ if on_disk else self._prepared[split]
+        images = np.empty((len(indices), *self.preprocess.size, self.preprocess.channels), np.uint8)
+        for image, place in zip(images, (indices if places is None else places[indices]).tolist(), strict=True):
+            image[:] = pixels(place)
+        return images
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """16 hex digits that change with the images, their split and labels, the preprocessing or the augmentation.
@@ -458,13 +477,7 @@ class Data:
         return min(batch_size, len(self.train))
 
     def _evaluated(self, split: str, indices: np.ndarray) -> Batch:
-        source, places = self._split(split), self._places.get(split)
-        on_disk = split == "train" and self._evaluates_as_it_trains() and self._kept.on_disk
-        pixels = self._kept.__getitem__ if on_disk else self._prepared[split]
-        images = np.empty((len(indices), *self.preprocess.size, self.preprocess.channels), np.uint8)
-        for image, place in zip(images, (indices if places is None else places[indices]).tolist(), strict=True):
-            image[:] = pixels(place)
-        return {"image": images, "label": source.labels[indices]}
+        return {"image": self.evaluated(indices, split), "label": self._split(split).labels[indices]}
 
     def _kept_where(self) -> list[str]:
         """For people, once it was chosen, and where it is not the host's memory."""

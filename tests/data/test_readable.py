@@ -113,6 +113,19 @@ def test_what_was_seen_is_not_looked_at_again(pets, small, decoded):
     assert len(open_data(f"folder:{pets}", small, max_bad=None).train) == 40
 
 
+def test_what_the_look_decodes_goes_to_the_device(pets, small, decoded, monkeypatch):
+    given = []
+    for room, times in ((2**30, 40), (0, 78), (4000, 77)):  # of the last the first image alone is kept
+        cache.clear()
+        decoded.clear()
+        monkeypatch.setattr("jaxtl.data.keeping.DECODED_BYTES", room)
+        data = open_data(f"folder:{pets}", small, max_bad=0.1, storage="device", threads=1)
+        given.append(next(data.view_batches(38, 0)))
+        assert len(decoded) == times
+    for batch in given[1:]:
+        np.testing.assert_array_equal(batch["image"], given[0]["image"])
+
+
 @pytest.mark.parametrize("storage", ["disk", "stream"])
 def test_an_interrupted_look_goes_on_where_it_was(pets, small, monkeypatch, storage):
     looks: list[str] = []
