@@ -19,6 +19,7 @@ import numpy as np
 from jaxtl import cache
 from jaxtl.data.dataset import Data
 from jaxtl.data.pipeline import Batch
+from jaxtl.errors import InputError
 from jaxtl.files import reserve
 from jaxtl.jitted import jit
 from jaxtl.models.graph import POOLED, Graph
@@ -138,7 +139,7 @@ def _on_disk(
     entry: contextlib.ExitStack, key: str, about: dict[str, Any], dtype: Any, shape: tuple[int, ...]
 ) -> np.ndarray | None:
     """An array in the file of a new entry of the cache, which is made when ``entry`` ends; None where the disk has no
-    space after all."""
+    space after all, or the folder is another user's."""
     try:
         with contextlib.ExitStack() as made:
             folder = made.enter_context(cache.written(KIND, key, about))
@@ -147,8 +148,8 @@ def _on_disk(
             made.callback(array.flush)
             entry.push(made.pop_all())
             return array
-    except OSError as error:
-        say(f"{_named(about)} stay in memory: there is no space for them in {cache.cache_folder()}: {error}")
+    except (OSError, InputError) as error:
+        say(f"{_named(about)} stay in memory and not in {cache.cache_folder()}: {error}")
         return None
 
 

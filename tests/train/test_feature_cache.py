@@ -255,8 +255,17 @@ def test_a_disk_without_space_after_all_leaves_the_features_in_memory(model, sti
     monkeypatch.setattr(feature_cache, "reserve", full)
     found = features_of(_first_stage(model), still, "val")
     np.testing.assert_array_equal(found, whole)
-    assert "359 val images, evaluation's pixels) stay in memory: there is no space" in said[0]
+    assert "359 val images, evaluation's pixels) stay in memory and not in" in said[0]
     assert not list((cache.cache_folder() / "features").iterdir())
+
+
+def test_a_folder_of_another_user_leaves_the_features_in_memory(model, still, monkeypatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(feature_cache, "say", said.append)
+    cache.cache_folder().mkdir()
+    (cache.cache_folder() / "features").touch()
+    assert np.isfinite(features_of(_first_stage(model), still, "train")).all()
+    assert "is a file; name a folder" in said[0]
 
 
 def test_an_entry_that_cannot_be_finished_is_no_end(model, still, monkeypatch) -> None:
