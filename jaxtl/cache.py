@@ -1,7 +1,8 @@
 """The folder where jaxtl keeps what was computed once: listed, bounded, cleared.
 
-``$JAXTL_CACHE`` names it; else it is ``jaxtl`` in ``$XDG_CACHE_HOME`` or ``~/.cache``. An entry is a folder
-``KIND/KEY`` with ``about.json``. Everything in it can be made again.
+``$JAXTL_CACHE`` names it; else it is ``jaxtl`` in ``$XDG_CACHE_HOME`` or ``~/.cache``, and for a user without a home
+``jaxtl-`` and the user's number among the temporary files. An entry is a folder ``KIND/KEY`` with ``about.json``.
+Everything in it can be made again.
 """
 
 from __future__ import annotations
@@ -19,13 +20,12 @@ from typing import Any
 
 from jaxtl.errors import InputError
 from jaxtl.files import make_folder
+from jaxtl.unfinished import PREFIX, remove_abandoned, unfinished_folder
 
 LIMIT = 20 * 2**30
 """Bytes that all entries may take together, unless ``$JAXTL_CACHE_LIMIT`` gives another number."""
 
 _ABOUT = "about.json"
-_UNFINISHED = ".unfinished-"
-_ABANDONED = 24 * 3600  # seconds after which an unfinished entry belongs to a process that ended
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,27 @@ class Entry:
 def cache_folder() -> Path:
     """The folder, which need not exist.
 
+    Raises:
+        InputError: nobody named one, there is no home folder, and what stands for it belongs to another user.
+
     >>> os.environ["JAXTL_CACHE"] == str(cache_folder()) or cache_folder().name == "jaxtl"
     True
     """
     if given := os.environ.get("JAXTL_CACHE"):
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxtl"
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "jaxtl"
+    try:
+        return Path.home() / ".cache" / "jaxtl"
+    except RuntimeError:  # a container's user without a name
+        return _without_a_home(os.getuid())
+
+
+def _without_a_home(user: int) -> Path:
+    folder = Path(tempfile.gettempdir()) / f"jaxtl-{user}"
+    if folder.exists() and folder.stat().st_uid != user:  # programs are run from it
+        raise InputError(f"{folder} belongs to another user; name another folder with JAXTL_CACHE")
+    return folder
 
 
 def limit() -> int:
@@ -75,7 +90,7 @@ def entries() -> list[Entry]:
     found = []
     for about in cache_folder().glob(f"*/*/{_ABOUT}"):
         folder = about.parent
-        if folder.name.startswith(_UNFINISHED):
+        if folder.name.startswith(PREFIX):
             continue
         with contextlib.suppress(OSError, ValueError):  # cleared meanwhile by another process
             said = json.loads(about.read_text(encoding="utf-8"))
@@ -108,15 +123,11 @@ def written(kind: str, key: str, about: dict[str, Any]) -> Iterator[Path]:
     """
     parent = cache_folder() / kind
     make_folder(parent)
-    for abandoned in parent.glob(f"{_UNFINISHED}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - abandoned.stat().st_mtime > _ABANDONED:
-                shutil.rmtree(abandoned)
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=parent))
-    except OSError as error:
-        raise InputError(f"{parent} cannot be written: {error}; name another folder with JAXTL_CACHE") from error
-    try:
+    with contextlib.ExitStack() as making:
+        try:
+            folder = making.enter_context(unfinished_folder(parent))
+        except OSError as error:
+            raise InputError(f"{parent} cannot be written: {error}; name another folder with JAXTL_CACHE") from error
         yield folder
         about.setdefault("created", time.strftime("%Y-%m-%d %H:%M:%S"))
         (folder / _ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
@@ -127,18 +138,18 @@ def written(kind: str, key: str, about: dict[str, Any]) -> Iterator[Path]:
             _remove(parent / key)  # what an interrupted removal left
         with contextlib.suppress(OSError):  # another process was faster, with the same content
             os.rename(folder, parent / key)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def room() -> int:
     """Bytes that one more entry may take: ``limit()``, but never more than half of what the disk has free.
 
-    What there is counts as free, since ``make_room`` removes it.
+    What there is counts as free, since ``make_room`` removes it. What processes that were killed left unfinished goes
+    at once.
     """
     existing = _existing(cache_folder())
     if not os.access(existing, os.W_OK):
         return 0
+    _remove_abandoned()
     return min(limit(), (shutil.disk_usage(existing).free + sum(entry.size for entry in entries())) // 2)
 
 
@@ -164,8 +175,9 @@ def remove(kind: str, key: str) -> None:
 
 
 def clear(kind: str | None = None) -> int:
-    """Removes all entries, or those of one kind; the bytes they took."""
-    removed = 0
+    """Removes all entries, or those of one kind, and what processes that were killed left unfinished; the bytes they
+    took."""
+    removed = _remove_abandoned(kind or "*")
     for entry in entries():
         if kind in (None, entry.kind):
             _remove(entry.folder)
@@ -175,11 +187,14 @@ def clear(kind: str | None = None) -> int:
 
 def _remove(folder: Path) -> None:
     """Out of the way first: what is left where this is interrupted is no entry, and hinders none."""
-    with contextlib.suppress(OSError):
-        aside = tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder.parent)
-        with contextlib.suppress(OSError):
-            os.rename(folder, Path(aside, folder.name))
-        shutil.rmtree(aside, ignore_errors=True)
+    if not folder.exists():
+        return
+    with contextlib.suppress(OSError), unfinished_folder(folder.parent) as aside:
+        os.rename(folder, aside / folder.name)
+
+
+def _remove_abandoned(kind: str = "*") -> int:
+    return sum(map(remove_abandoned, cache_folder().glob(kind)))
 
 
 def _existing(folder: Path) -> Path:

@@ -7,15 +7,22 @@ import ctypes
 import hashlib
 import platform
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from jaxtl.cache import cache_folder
+from jaxtl.errors import InputError
+from jaxtl.files import make_folder
+from jaxtl.notices import say
 
 LIMIT = 4 * 2**30
 """Bytes of compiled programs beyond which all of them are removed."""
+
+_AUTOTUNED = "xla_gpu_per_fusion_autotune_cache_dir"  # JAX's name of the folder for it
+_refused: set[Path] = set()
 
 
 def keep_compiled() -> Path | None:
@@ -23,10 +30,11 @@ def keep_compiled() -> Path | None:
 
     Programs that took a second or more to compile are kept, and on GPUs what autotuning found. A folder serves one kind
     of processor, because programs for a CPU run on no lesser one. ``JAX_ENABLE_COMPILATION_CACHE=false`` switches it
-    off, ``JAX_COMPILATION_CACHE_DIR`` names another folder.
+    off, ``JAX_COMPILATION_CACHE_DIR`` names another folder. A folder that cannot be written is not used, which is said
+    once: on a GPU it would end the program.
 
     Returns:
-        the folder; None where JAX was configured otherwise.
+        the folder; None where JAX was configured otherwise, or the folder cannot be written.
 
     >>> folder = keep_compiled()
     >>> jax.config.jax_compilation_cache_dir is not None
@@ -36,9 +44,20 @@ def keep_compiled() -> Path | None:
     if config.jax_compilation_cache_dir is not None or not config.jax_enable_compilation_cache:
         return None
     folder = compiled_folder() / hashlib.sha256(_processor().encode()).hexdigest()[:12]
+    if folder in _refused:
+        return None
     if compiled_size() > LIMIT:
         clear_compiled()
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    if (problem := _cannot_be_written(folder)) is not None:
+        _refused.add(folder)
+        say(f"compiled programs are not kept: {problem}; name another folder with JAXTL_CACHE")
+        return None
+    tuned = folder / _AUTOTUNED
+    if any(map(_cannot_be_written, [tuned, *(inner for inner in tuned.glob("*") if inner.is_dir())])):
+        config.update(
+            "jax_persistent_cache_enable_xla_caches", "none"
+        )  # XLA takes a failure to write there for an error
+    config.update("jax_compilation_cache_dir", str(folder))
     from jax.experimental.compilation_cache import compilation_cache
 
     compilation_cache.reset_cache()  # what was compiled before may have settled that there is none
@@ -87,6 +106,17 @@ def clear_compiled() -> int:
     size = compiled_size()
     shutil.rmtree(compiled_folder(), ignore_errors=True)
     return size
+
+
+def _cannot_be_written(folder: Path) -> str | None:
+    """Why no file can be made in a folder, which is made where it is not there; None where one can."""
+    try:
+        make_folder(folder)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+    except (InputError, OSError) as error:
+        return str(error)
+    return None
 
 
 def _processor() -> str:

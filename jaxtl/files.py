@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
-import tempfile
-import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from jaxtl.errors import InputError
+from jaxtl.unfinished import unfinished_folder
 
-_UNFINISHED = ".unfinished-"
-_ABANDONED = 24 * 3600  # seconds after which what is unfinished belongs to a process that was killed
+_AT_ONCE = 2**20  # bytes
 
 
 def make_folder(folder: Path) -> None:
@@ -48,6 +47,39 @@ def write_whole(path: Path, text: str) -> None:
     os.replace(unfinished, path)
 
 
+def reserve(file: Path) -> None:
+    """Gives every byte of a file its place on the disk, so that what is written to a memory map of it later finds
+    space: where it does not, the system ends the process.
+
+    Raises:
+        OSError: there is no space for it.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp(), "zeros")
+    >>> with file.open("wb") as new:
+    ...     new.truncate(5)
+    5
+    >>> reserve(file)
+    >>> file.read_bytes()
+    b'\\x00\\x00\\x00\\x00\\x00'
+    """
+    with file.open("r+b", buffering=0) as opened:
+        size = os.fstat(opened.fileno()).st_size
+        try:
+            os.posix_fallocate(opened.fileno(), 0, size)
+            return
+        except AttributeError:  # not on every system
+            pass
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+        while part := opened.read(_AT_ONCE):
+            opened.seek(-len(part), os.SEEK_CUR)
+            left = memoryview(part)
+            while left:
+                left = left[opened.write(left) :]
+
+
 @contextlib.contextmanager
 def written_together(folder: Path, instead_of: Collection[str] = ()) -> Iterator[Path]:
     """A new folder to write files into. When that is done they take their places in ``folder`` (which is made): all of
@@ -68,19 +100,13 @@ def written_together(folder: Path, instead_of: Collection[str] = ()) -> Iterator
     ['a.txt']
     """
     make_folder(folder)
-    try:
-        for unfinished in folder.glob(f"{_UNFINISHED}*"):
-            with contextlib.suppress(FileNotFoundError):  # another process has finished meanwhile
-                if time.time() - unfinished.stat().st_mtime > _ABANDONED:
-                    shutil.rmtree(unfinished)
-        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error}") from error
-    try:
+    with contextlib.ExitStack() as making:
+        try:
+            unfinished = making.enter_context(unfinished_folder(folder))
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written: {error}") from error
         yield unfinished
         _publish(unfinished, folder, sorted(path.name for path in unfinished.iterdir()), instead_of)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _publish(unfinished: Path, folder: Path, names: list[str], instead_of: Collection[str]) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
+import subprocess
+import sys
+import tempfile
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
 
-from jaxtl import cache
+from jaxtl import cache, unfinished
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +36,24 @@ def test_the_folder_follows_the_environment(monkeypatch, tmp_path) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache.cache_folder() == tmp_path / ".cache/jaxtl"
+
+
+def test_a_user_without_a_home_has_a_folder_among_the_temporary_files(monkeypatch, tmp_path) -> None:
+    def none() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("JAXTL_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", none)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert cache.cache_folder() == tmp_path / f"jaxtl-{os.getuid()}"
+    _write("one")
+    assert cache.cache_folder() == tmp_path / f"jaxtl-{os.getuid()}"
+    monkeypatch.setattr(os, "getuid", lambda: 4321)
+    (tmp_path / "jaxtl-4321").mkdir()
+    if (tmp_path / "jaxtl-4321").stat().st_uid != 4321:
+        with pytest.raises(cache.InputError, match="jaxtl-4321 belongs to another user; name another"):
+            cache.cache_folder()
 
 
 def test_the_longest_unused_of_all_kinds_make_room(folder, monkeypatch) -> None:
@@ -78,3 +100,67 @@ def test_what_an_interrupted_removal_left_hinders_nobody(folder, monkeypatch) ->
     assert cache.find("features", "one") is None
     _write("one")
     assert cache.find("features", "one")
+
+
+_KILLED = """
+import os, signal
+from jaxtl import cache
+with cache.written("features", "key", {}) as folder:
+    (folder / "array.npy").write_bytes(bytes(5000))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def _killed(folder) -> list[Path]:
+    """What a process leaves that is killed while it writes an entry."""
+    done = subprocess.run([sys.executable, "-c", _KILLED], cwd=Path(cache.__file__).parents[1], check=False)
+    assert done.returncode == -9
+    return list((folder / "features").iterdir())
+
+
+def test_what_a_killed_process_left_is_cleared_at_once(folder) -> None:
+    (left,) = _killed(folder)
+    assert cache.clear("decoded") == 0
+    assert left.exists()
+    assert cache.clear("features") == 5000
+    assert not left.exists()
+
+
+def test_what_a_killed_process_left_makes_room(folder) -> None:
+    (left,) = _killed(folder)
+    assert cache.make_room(1)
+    assert not left.exists()
+
+
+def test_what_is_being_written_stays_however_old(folder) -> None:
+    with cache.written("features", "key", {}) as place:
+        (place / "data.bin").write_bytes(bytes(1000))
+        os.utime(place, (10**9, 10**9))
+        assert cache.clear() == 0
+        assert cache.make_room(1)
+        _write("other")
+    assert cache.find("features", "key")
+
+
+def test_of_another_machine_only_what_is_old_is_removed(folder, monkeypatch) -> None:
+    _write("some")
+    with monkeypatch.context() as patch:
+        patch.setattr(platform, "node", lambda: "another")
+        new, old = (tempfile.mkdtemp(prefix=f"{unfinished._prefix()}-", dir=folder / "features") for _ in range(2))
+    os.utime(old, (10**9, 10**9))
+    cache.clear()
+    assert [Path(place).exists() for place in (new, old)] == [True, False]
+
+
+def test_a_new_entry_moves_nothing_aside(folder, monkeypatch) -> None:
+    made: list[str] = []
+    original = tempfile.mkdtemp
+
+    def counted(**options):
+        made.append(options["prefix"])
+        return original(**options)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", counted)
+    cache.remove("features", "one")
+    _write("one")
+    assert len(made) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
@@ -40,7 +41,8 @@ class Data:
     Evaluation pixels are kept in memory, up to 512 MB of each split. Training images are decoded once and kept where
     `storage` says:
 
-    - ``device``: as uint8 in the device's memory, where they are augmented as well.
+    - ``device``: as uint8 in the device's memory, where they are augmented as well. What is decoded to see whether it
+      can be read waits for that in the host's memory, up to 1 GB; what goes beyond is decoded a second time.
     - ``disk``: in a file below $JAXTL_CACHE (else $XDG_CACHE_HOME/jaxtl, else ~/.cache/jaxtl), which the next run of
       the same images finds again, and augmented on the host. Reading it takes no longer than to copy the images: the
       system keeps in its cache what there is memory for.
@@ -125,6 +127,7 @@ class Data:
         self._opened = {"train": train, "val": val}
         self._max_bad = max_bad
         self._storage = storage
+        self._settled: str | None = None
         self.preprocess = preprocess
         self.train_preprocess = preprocess if train_size is None else preprocess.replace(size=train_size)
         self.augment = augment
@@ -156,6 +159,33 @@ class Data:
     def storage(self) -> Storage:
         """Where the training images are kept, and why; chosen when it is first asked for."""
         return self._kept.storage
+
+    def kept_as(self, kind: str) -> Data:
+        """The same data, with its training images kept as they were for a run that goes on, where `storage` is ``auto``
+        and would now be another kind: the disk has become fuller, or the machine is another one.
+
+        Raises:
+            InputError: they don't fit there.
+
+        >>> from jaxtl.data.open import open_data
+        >>> data = open_data("digits", Preprocess(size=8, mean=(0.5,), std=(0.5,)))
+        >>> data.storage.kind, data.kept_as("device").storage.kind
+        ('stream', 'device')
+        """
+        if self._storage != "auto" or kind == self.storage.kind:
+            return self
+        other = copy.copy(self)
+        other._settled = kind
+        for decided in ("_kept", "_training", "fingerprint"):
+            other.__dict__.pop(decided, None)
+        try:
+            other.storage  # noqa: B018 (decides)
+        except InputError as error:
+            raise InputError(
+                f"the run began with its training images kept as '{kind}', which gives other pixels than elsewhere, so "
+                f"no other storage continues it: {error}"
+            ) from error
+        return other
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Batches in an epoch: the last partial batch is dropped, and shuffling brings its images back later."""
@@ -232,6 +262,24 @@ class Data:
         if not len(source):
             raise InputError(f"{self.name} has no {split} images ({self.split}): name the other split")
         return ordered_batches(functools.partial(self._evaluated, split), len(source), batch_size, threads=self.threads)
+
+    def evaluated(self, indices: np.ndarray, split: str = "val") -> np.ndarray:
+        """Some images of a split with the evaluation preprocessing, uint8 (images, height, width, channels), from
+        memory where they are kept. Several threads may ask.
+
+        >>> from jaxtl.data.open import open_data
+        >>> data = open_data("digits", Preprocess(size=8, mean=(0.5,), std=(0.5,)))
+        >>> data.evaluated(np.array([5, 2])).shape
+        (2, 8, 8, 1)
+        """
+        self._split(split)
+        places = self._places.get(split)
+        on_disk = split == "train" and self._evaluates_as_it_trains() and self._kept.on_disk
+        pixels = self._kept.__getitem__ if on_disk else self._prepared[split]
+        images = np.empty((len(indices), *self.preprocess.size, self.preprocess.channels), np.uint8)
+        for image, place in zip(images, (indices if places is None else places[indices]).tolist(), strict=True):
+            image[:] = pixels(place)
+        return images
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -397,6 +445,7 @@ class Data:
             threads=self.threads,
             storage=self._storage,
             prepared=self._prepared["train"] if self._evaluates_as_it_trains() else None,
+            settled=self._settled,
         )
 
     @functools.cached_property
@@ -432,13 +481,7 @@ class Data:
         return min(batch_size, len(self.train))
 
     def _evaluated(self, split: str, indices: np.ndarray) -> Batch:
-        source, places = self._split(split), self._places.get(split)
-        on_disk = split == "train" and self._evaluates_as_it_trains() and self._kept.on_disk
-        pixels = self._kept.__getitem__ if on_disk else self._prepared[split]
-        images = np.empty((len(indices), *self.preprocess.size, self.preprocess.channels), np.uint8)
-        for image, place in zip(images, (indices if places is None else places[indices]).tolist(), strict=True):
-            image[:] = pixels(place)
-        return {"image": images, "label": source.labels[indices]}
+        return {"image": self.evaluated(indices, split), "label": self._split(split).labels[indices]}
 
     def _kept_where(self) -> list[str]:
         """For people, once it was chosen, and where it is not the host's memory."""

@@ -31,8 +31,9 @@ class KeptImages:
     """``images[i]``: an image as training begins with it, uint8 (height, width, channels).
 
     Whole, or reduced on the device and on disk; prepared as for evaluation where training does not crop it at random.
-    What `looking` gives keeps what it decodes, so that the look that tells whether images can be read is the only
-    decoding; `fill` keeps what is missing. Several threads may ask for images, and look at them.
+    What `looking` gives keeps what it decodes, for the device in the host's memory while there is room, so that the
+    look that tells whether images can be read is the only decoding; `fill` keeps what is missing. Several threads may
+    ask for images, and look at them.
 
     Args:
         source: all images, those that cannot be read among them.
@@ -43,6 +44,7 @@ class KeptImages:
         threads: how many are decoded at the same time.
         storage: ``auto``, ``device``, ``disk`` or ``stream``.
         prepared: the memory of prepared images that training may share, where it does not crop.
+        settled: what ``auto`` was once found to be, and is to be again.
 
     Raises:
         InputError: an unknown storage.
@@ -64,6 +66,7 @@ class KeptImages:
         threads: int,
         storage: str = "auto",
         prepared: Memory[np.ndarray] | None = None,
+        settled: str | None = None,
     ) -> None:
         check_kind(storage)
         self._source = source
@@ -72,11 +75,14 @@ class KeptImages:
         self._name = name
         self._threads = threads
         self._wanted = storage
+        self._settled = settled
         self.at_least = _SPARE * max(preprocess.size) if crops else None
         make = functools.partial(_whole if crops else as_evaluated, source, preprocess)
         self._memory = Memory(make, lambda pixels: pixels.nbytes, DECODED_BYTES)
         if not crops and prepared is not None:
             self._memory = prepared
+        self._decode = functools.partial(_reduced, source, preprocess, self.at_least)
+        self._on_the_way = Memory(self._decode, lambda pixels: pixels.nbytes, DECODED_BYTES)
         self._disk: DecodedImages | None = None
         self._writer: Writer | None = None
         self._lock = threading.Lock()
@@ -96,7 +102,7 @@ class KeptImages:
 
     def _chosen(self) -> Storage:
         return choose(
-            self._wanted,
+            self._settled or self._wanted,
             self.footprint,
             small=SMALL if self._found_again else self._memory.limit,
             memory=self._memory.limit,
@@ -185,11 +191,13 @@ class KeptImages:
         if self._disk is not None:
             self._disk.map()
 
+    def handed_over(self, index: int) -> np.ndarray:
+        """An image for the device, decoded before or now, which nothing here keeps from then on."""
+        return self._on_the_way.take(index)
+
     def decoded(self, index: int) -> np.ndarray:
         """The image as it is kept on the device or on disk, decoded now."""
-        if self.at_least is None:
-            return as_evaluated(self._source, self._preprocess, index)
-        return as_pixels(sources.pixels(self._source, index, self.at_least), self._preprocess.channels)
+        return self._decode(index)
 
     def _begin(self) -> None:
         if self._begun:
@@ -220,6 +228,8 @@ class KeptImages:
             return
         elif self.storage.kind == "stream" and not self._memory.full:
             self._memory(index)
+        elif self.storage.kind == "device" and not self._on_the_way.full:
+            self._on_the_way(index)
         else:
             sources.check(self._source, index)
 
@@ -246,6 +256,12 @@ class KeptImages:
 def as_evaluated(source: Source, preprocess: Preprocess, index: int) -> np.ndarray:
     """An image of a source as the evaluation sees it."""
     return preprocess(source[index][0])
+
+
+def _reduced(source: Source, preprocess: Preprocess, at_least: int | None, index: int) -> np.ndarray:
+    if at_least is None:
+        return as_evaluated(source, preprocess, index)
+    return as_pixels(sources.pixels(source, index, at_least), preprocess.channels)
 
 
 def _whole(source: Source, preprocess: Preprocess, index: int) -> np.ndarray:

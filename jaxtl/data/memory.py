@@ -50,5 +50,19 @@ class Memory(Generic[T]):
                 self._room -= needed
         return item
 
+    def take(self, index: int) -> T:
+        """The item, kept or made now, for the one that asks to keep.
+
+        >>> squares = Memory(lambda i: i * i, size=lambda item: 8, limit=8)
+        >>> squares(3), squares.take(3), len(squares), squares(4), len(squares)
+        (9, 9, 0, 16, 1)
+        """
+        with self._lock:
+            kept = index in self._kept
+            if kept:
+                item = self._kept.pop(index)
+                self._room += self._size(item)
+        return item if kept else self._make(index)
+
     def __len__(self) -> int:
         return len(self._kept)

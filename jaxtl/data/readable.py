@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
@@ -19,6 +20,7 @@ from jaxtl.errors import InputError
 from jaxtl.notices import say
 
 _LISTED = 100
+_OFTEN = 120  # seconds after which what was seen is remembered, so that a killed process has not looked in vain
 
 
 def check_share(max_bad: float | None) -> None:
@@ -87,7 +89,7 @@ def _looked_at(
     one. The arguments are those of `readable_images`.
 
     An image that could be read is looked at again only where its stamp (of a file: place, size and time of
-    modification) is a new one.
+    modification) is a new one, whether or not the look that saw it came to its end.
     """
     key = hashlib.sha256(what.encode()).hexdigest()[:16]
     known = remembered(key)
@@ -109,15 +111,24 @@ def _looked_at(
 
     answers = in_order(looked, unknown.tolist(), threads)
     bad: dict[int, str] = {}
-    with closing(tracked(answers, len(unknown), f"looking once at the {split} images")) as shown:
-        for index, answer in zip(unknown.tolist(), shown, strict=True):
-            if isinstance(answer, str):
-                bad[index] = answer
-            else:
+    fine: list[int] = []
+    told = 0
+    due = time.monotonic() + _OFTEN
+    try:
+        with closing(tracked(answers, len(unknown), f"looking once at the {split} images")) as shown:
+            for index, answer in zip(unknown.tolist(), shown, strict=True):
+                if isinstance(answer, str):
+                    bad[index] = answer
+                    continue
                 shifts[index] = answer
-    fine = [index for index in unknown.tolist() if index not in bad and stamps[index]]
-    if fine:
-        remember(key, known.joined(stamps[fine], shifts[fine]), what)
+                if stamps[index]:
+                    fine.append(index)
+                if len(fine) > told and time.monotonic() > due:
+                    remember(key, known.joined(stamps[fine], shifts[fine]), what)
+                    told, due = len(fine), time.monotonic() + _OFTEN
+    finally:  # also where it is interrupted
+        if len(fine) > told:
+            remember(key, known.joined(stamps[fine], shifts[fine]), what)
     return bad, shifts
 
 

@@ -129,7 +129,7 @@ class TrainingImages:
             ]
             sizes = [kept_size(size, self._kept.at_least, self._preprocess.size) for size in found]
         return DeviceImages(
-            lambda index: self._kept.decoded(int(self._places[index])),
+            lambda index: self._kept.handed_over(int(self._places[index])),
             sizes,
             self._preprocess.channels,
             self._source.labels,

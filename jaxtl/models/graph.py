@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -69,6 +70,8 @@ class Graph:
         self.batch_stats: dict[str, jax.ShapeDtypeStruct] = flatten(nnx.to_pure_dict(stats))
         self._views: dict[Modes, nnx.GraphDef] = {}
         self._remembered: dict[Any, Any] = {}
+        self._lately: dict[Any, dict[Any, Any]] = {}
+        self._lock = threading.Lock()
 
     @staticmethod
     def shared(architecture: str, **options: Any) -> Graph:
@@ -83,6 +86,30 @@ class Graph:
         if key not in self._remembered:
             self._remembered[key] = make()
         return self._remembered[key]
+
+    def remember_lately(self, key: tuple[Any, ...], make: Callable[[], Any], most: int) -> Any:
+        """As ``remember``, but of the keys with the same first part only those that were asked for last are kept.
+
+        For programs of which every run may bring another one. Threads may ask at once; none waits for what another
+        makes.
+
+        >>> graph = Graph("cifar_resnet20")
+        >>> [graph.remember_lately(("a", key), lambda key=key: [key], most=2)[0] for key in (1, 2, 1, 3)]
+        [1, 2, 1, 3]
+        >>> [graph.remember_lately(("a", key), lambda: ["anew"], most=2)[0] for key in (3, 1, 2)]
+        [3, 1, 'anew']
+        """
+        with self._lock:
+            lately = self._lately.setdefault(key[0], {})
+            if key in lately:
+                lately[key] = lately.pop(key)
+                return lately[key]
+        made = make()
+        with self._lock:
+            lately[key] = made
+            for oldest in list(lately)[:-most]:
+                del lately[oldest]
+        return made
 
     @property
     def stages(self) -> tuple[str, ...]:

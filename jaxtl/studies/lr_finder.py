@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxtl.compiled import keep_compiled
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
 from jaxtl.finetune.from_recipe import make_groups
@@ -110,6 +111,7 @@ def find_rates(
         raise InputError(f"a range test goes from a lower to a higher rate above 0, not from {lowest:g} to {highest:g}")
     if steps < 10:
         raise InputError(f"a range test takes at least 10 steps, not {steps}")
+    keep_compiled()
     given, recipe = recipe, expand(recipe, model.graph)
     if not recipe.epochs:
         raise InputError(

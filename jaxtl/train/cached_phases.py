@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 
 from jaxtl import cache
 from jaxtl.data.dataset import Data
+from jaxtl.errors import InputError
 from jaxtl.finetune.batch_norm import modes_of
 from jaxtl.finetune.frozen_prefix import frozen_prefix
 from jaxtl.finetune.optimizer import Optimizer, groups_in
@@ -44,9 +46,22 @@ class CachedPhase:
     row: jax.ShapeDtypeStruct
     whole: bool
 
+    @property
+    def identity(self) -> list[Any]:
+        """What the bits of a run depend on, as JSON."""
+        return [self.after, self.views, self.whole]
+
+
+Features = Sequence[list[Any] | None]
+"""Of each phase of a run its `CachedPhase.identity`."""
+
 
 def cached_phases(
-    model: Model, data: Data, recipe: Recipe, optimizer: Callable[[int], Optimizer]
+    model: Model,
+    data: Data,
+    recipe: Recipe,
+    optimizer: Callable[[int], Optimizer],
+    begun_with: Features | None = None,
 ) -> tuple[CachedPhase | None, ...]:
     """For each phase how it trains on cached features, None for those that train on images.
 
@@ -58,8 +73,18 @@ def cached_phases(
         data: of the run.
         recipe: with its strategy written out.
         optimizer: of each phase, from 0.
+        begun_with: of a run that goes on, what it began with: that stays, whatever there is room for by now.
+
+    Raises:
+        InputError: there is no room any more for what a run that goes on began with.
     """
-    found = tuple(_cached(model, data, recipe, number, optimizer(number)) for number in range(len(recipe.all_phases)))
+    phases = range(len(recipe.all_phases))
+    if begun_with is not None and len(begun_with) != len(phases):
+        begun_with = None  # of another recipe
+    found = tuple(
+        _cached(model, data, recipe, number, optimizer(number), None if begun_with is None else (begun_with[number],))
+        for number in phases
+    )
     used = {number: phase for number, phase in enumerate(found, 1) if phase}
     if used:
         parts = [
@@ -75,7 +100,15 @@ def cached_phases(
     return found
 
 
-def _cached(model: Model, data: Data, recipe: Recipe, number: int, optimizer: Optimizer) -> CachedPhase | None:
+def _cached(
+    model: Model,
+    data: Data,
+    recipe: Recipe,
+    number: int,
+    optimizer: Optimizer,
+    then: tuple[list[Any] | None] | None,
+) -> CachedPhase | None:
+    """``then``: what a run that goes on began with; None for one that begins."""
     epochs = recipe.all_phases[number].epochs
     views = recipe.views or (VIEWS if data.augment.is_random else 1)
     if not recipe.feature_cache or recipe.mixup or recipe.cutmix or epochs <= views:
@@ -88,13 +121,24 @@ def _cached(model: Model, data: Data, recipe: Recipe, number: int, optimizer: Op
     row = part.shape(data.train_preprocess.size, data.preprocess.channels)
     needed = (views * len(data.train) + len(data.val)) * math.prod(row.shape) * row.dtype.itemsize
     resident = needed <= RESIDENT * device_memory()
+    found = CachedPhase(after, views, row, resident and not _slow_in_a_loop(model.graph, after))
+    if then is not None:
+        if then[0] is None:
+            return None
+        found = replace(found, whole=then[0][2])
     if not resident and needed > (room := cache.room()):
-        say(
-            f"the output of {after} would take {needed / 2**30:.1f} GB, and in {cache.cache_folder()} there is room "
-            f"for {room / 2**30:.1f} GB (JAXTL_CACHE, JAXTL_CACHE_LIMIT): it is computed in every epoch"
+        sizes = (
+            f"take {needed / 2**30:.1f} GB, and in {cache.cache_folder()} there is room for {room / 2**30:.1f} GB "
+            "(JAXTL_CACHE, JAXTL_CACHE_LIMIT)"
         )
+        if then is not None:
+            raise InputError(
+                f"the run began with cached features of {after}, which {sizes}: free some space, or name another "
+                "folder, to continue it"
+            )
+        say(f"the output of {after} would {sizes}: it is computed in every epoch")
         return None
-    return CachedPhase(after, views, row, resident and not _slow_in_a_loop(model.graph, after))
+    return found
 
 
 def device_memory() -> int:

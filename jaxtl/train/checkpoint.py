@@ -111,11 +111,25 @@ class Checkpoints:
         }
         if len(different) > 1:
             different.pop("features", None)  # which follow from the rest
+        if "data" not in different:
+            different.pop("storage", None)  # it changes no pixels
         if different:
             raise InputError(
                 f"{self._folder} holds another run, so it cannot be continued: {'; '.join(different.values())}. "
                 "Restore these settings, or choose another output"
             )
+
+
+def saved_identity(folder: Path) -> dict[str, Any]:
+    """The identity of the run whose checkpoints lie in a folder; empty where there are none.
+
+    >>> saved_identity(Path("nowhere"))
+    {}
+    """
+    if not folder.is_dir():
+        return {}
+    with Checkpoints(folder, {}) as saved:
+        return {} if saved.latest is None else saved._run(saved.latest)["identity"]
 
 
 def _storable(state: TrainState) -> dict[str, Any]:

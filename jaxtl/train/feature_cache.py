@@ -6,6 +6,7 @@ their preprocessing and, of training images, the random changes of the view; and
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -18,8 +19,11 @@ import numpy as np
 from jaxtl import cache
 from jaxtl.data.dataset import Data
 from jaxtl.data.pipeline import Batch
+from jaxtl.errors import InputError
+from jaxtl.files import reserve
 from jaxtl.jitted import jit
 from jaxtl.models.graph import POOLED, Graph
+from jaxtl.notices import say
 from jaxtl.recipe.training import Precision
 from jaxtl.train.step import prepared
 from jaxtl.trees import Tree, flatten
@@ -110,10 +114,6 @@ def features_of(
     size = (data.preprocess if view is None else data.train_preprocess).size
     row = part.shape(size, data.preprocess.channels)
     needed = count * int(np.prod(row.shape, dtype=np.int64)) * row.dtype.itemsize
-    if not cache.make_room(needed):
-        array = np.empty((count, *row.shape), _on_disk(row.dtype))
-        _fill(array, part, batches)
-        return array.view(row.dtype)
     variant = "evaluation's pixels" if view is None else f"variant {view} of seed {seed}"
     about = {
         "what": f"{part.graph.architecture}: {part.after}",
@@ -121,12 +121,40 @@ def features_of(
         "of": f"{count} {split} images, {variant}",
         "dtype": str(row.dtype),
     }
-    with cache.written(KIND, key, about) as folder:
-        array = np.lib.format.open_memmap(folder / "array.npy", "w+", _on_disk(row.dtype), (count, *row.shape))
+    shape = (count, *row.shape)
+    with contextlib.ExitStack() as entry:
+        array = _on_disk(entry, key, about, row.dtype, shape) if cache.make_room(needed) else None
+        if array is None:
+            array = np.empty(shape, _storable(row.dtype))
         _fill(array, part, batches)
-        array.flush()
+        try:
+            entry.close()
+        except OSError as error:
+            say(f"{_named(about)} are not kept for the next run: {error}")
     found = _stored(key)
     return array.view(row.dtype) if found is None else found
+
+
+def _on_disk(
+    entry: contextlib.ExitStack, key: str, about: dict[str, Any], dtype: Any, shape: tuple[int, ...]
+) -> np.ndarray | None:
+    """An array in the file of a new entry of the cache, which is made when ``entry`` ends; None where the disk has no
+    space after all, or the folder is another user's."""
+    try:
+        with contextlib.ExitStack() as made:
+            folder = made.enter_context(cache.written(KIND, key, about))
+            array = np.lib.format.open_memmap(folder / "array.npy", "w+", _storable(dtype), shape)
+            reserve(folder / "array.npy")
+            made.callback(array.flush)
+            entry.push(made.pop_all())
+            return array
+    except (OSError, InputError) as error:
+        say(f"{_named(about)} stay in memory and not in {cache.cache_folder()}: {error}")
+        return None
+
+
+def _named(about: dict[str, Any]) -> str:
+    return f"features ({about['what']}, {about['of']})"
 
 
 def _key(part: FixedPart, data: Data, split: str, view: int | None, seed: int) -> str:
@@ -149,16 +177,20 @@ def _stored(key: str) -> np.ndarray | None:
         return None
 
 
-def _on_disk(dtype: Any) -> Any:
+def _storable(dtype: Any) -> Any:
     """bfloat16 is no type of numpy's own, and its files do not name it."""
     return np.uint16 if dtype == jax.numpy.bfloat16 else dtype
 
 
 def _fill(array: np.ndarray, part: FixedPart, batches: Iterator[Batch]) -> None:
-    done = 0
+    """One batch is computed while the one before is stored; nothing is asked of the device for it, such as a mask."""
+    done = begun = 0
     waiting: list[tuple[jax.Array, int]] = []
     for batch in batches:
-        waiting.append((part(batch["image"]), int(batch["mask"].sum())))
+        images = batch["image"]
+        count = min(len(images), len(array) - begun)
+        begun += count
+        waiting.append((part(images), count))
         if len(waiting) > 1:
             done += _store(array, done, *waiting.pop(0))
     for output, count in waiting:

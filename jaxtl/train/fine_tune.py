@@ -27,14 +27,14 @@ from jaxtl.model import Model
 from jaxtl.notices import say
 from jaxtl.recipe import Recipe, as_recipe
 from jaxtl.train.cached_phases import CachedPhase
-from jaxtl.train.checkpoint import Checkpoints, Records
+from jaxtl.train.checkpoint import Checkpoints, Records, saved_identity
 from jaxtl.train.fits import check_fits, check_kinds
 from jaxtl.train.fitted import fitted
 from jaxtl.train.loop import Loop
 from jaxtl.train.precision import settled
 from jaxtl.train.progress import Progress
 from jaxtl.train.task import check_labels, check_task, task_of
-from jaxtl.train.written import checkpoint_folder, write_history, write_recipe, write_results
+from jaxtl.train.written import checkpoint_folder, sole_writer, write_history, write_recipe, write_results
 from jaxtl.trees import unflatten
 
 MANY_PIXELS = 2**18  # of a batch, from which on huge pages make a difference
@@ -84,7 +84,7 @@ def fine_tune(
 
     Raises:
         InputError: recipe, model and data do not fit together; or the output holds a run already and ``resume`` is
-            not given, or holds another run and it is.
+            not given, or holds another run and it is, or another process is training into it.
         FloatingPointError: the loss is not finite any more; the first tensor that is not is named.
 
     >>> import jaxtl
@@ -110,12 +110,16 @@ def fine_tune(
     if resume and output is None:
         raise InputError("a run is continued from its output; give the recipe the output of the run")
 
+    begun_with = saved_identity(output / "checkpoints") if resume and output is not None else {}
+    data = _kept_as_begun(data, begun_with)
     with ExitStack() as stack:
-        loop = stack.enter_context(Loop(model, data, recipe))
+        loop = stack.enter_context(Loop(model, data, recipe, begun_with.get("features")))
         for warning in warnings_for(model, data, recipe):
             say(warning)
         checkpoints = None
         if output is not None:
+            if jax.process_index() == 0:
+                stack.enter_context(sole_writer(output))
             folder = checkpoint_folder(output, resume)
             checkpoints = stack.enter_context(Checkpoints(folder, _identity(model, data, recipe, loop.cached)))
         saved = checkpoints if checkpoints is not None and checkpoints.latest is not None else None
@@ -157,6 +161,12 @@ def _best(checkpoints: Checkpoints | None, loop: Loop, tuned: Model) -> tuple[Mo
     return state.to_model(tuned), record
 
 
+def _kept_as_begun(data: Data, begun_with: dict[str, Any]) -> Data:
+    """What the machine has room for by now must not change the pixels of a run that goes on."""
+    kind = begun_with.get("storage")
+    return data if kind is None or data.fingerprint == begun_with["data"] else data.kept_as(kind)
+
+
 def _without_weights(model: Model, seed: int) -> Model:
     """The same network, everything freshly initialised."""
     graph = model.graph
@@ -178,7 +188,8 @@ def _identity(model: Model, data: Data, recipe: Recipe, cached: tuple[CachedPhas
         "architecture": [model.graph.architecture, {k: v for k, v in model.graph.options.items() if v is not None}],
         "weights": weights_fingerprint(model),
         "data": data.fingerprint,
-        "features": [phase and [phase.after, phase.views, phase.whole] for phase in cached],
+        "storage": data.storage.kind,
+        "features": [phase and phase.identity for phase in cached],
     }
     return json.loads(json.dumps(identity, default=repr))
 

@@ -18,7 +18,7 @@ from jaxtl.finetune.from_recipe import make_groups
 from jaxtl.finetune.phases import Position, Rates, position
 from jaxtl.model import Model
 from jaxtl.recipe import Recipe
-from jaxtl.train.cached_phases import cached_phases
+from jaxtl.train.cached_phases import Features, cached_phases
 from jaxtl.train.checkpoint import Checkpoints, Records
 from jaxtl.train.class_weights import class_weights
 from jaxtl.train.diagnose import first_non_finite
@@ -37,13 +37,19 @@ class Loop:
 
     ``start`` or ``restore`` first, then ``advance`` until ``position(recipe, loop.history)`` is None.
 
+    Args:
+        model: of the run.
+        data: of the run.
+        recipe: of the run.
+        features: of a run that goes on, what it began with, as ``cached_phases`` takes it.
+
     Attributes:
         state: after the last whole step.
         history: the records so far.
         cached: of each phase how it trains on cached features; None: on images.
     """
 
-    def __init__(self, model: Model, data: Data, recipe: Recipe):
+    def __init__(self, model: Model, data: Data, recipe: Recipe, features: Features | None = None):
         self._model = model
         self._data = data
         self._recipe = recipe
@@ -55,7 +61,7 @@ class Loop:
         self._per_epoch = data.steps_per_epoch(recipe.batch_size)
         self._scales = make_groups(recipe, model).scales
         self._steps = PhaseSteps(model, recipe, self._task, self._per_epoch)
-        self.cached = cached_phases(model, data, recipe, self._steps.optimizer)
+        self.cached = cached_phases(model, data, recipe, self._steps.optimizer, features)
         self._inputs: ImageInputs | FeatureInputs | None = None
         self._phase: int | None = None
         self._step: Step | None = None

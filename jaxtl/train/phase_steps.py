@@ -41,6 +41,9 @@ SHAPING = (
     "precision",
 )
 
+KEPT = 8
+"""Compiled steps of a network that are kept: each takes tens of megabytes, and each run of a sweep may need another."""
+
 
 @dataclass(frozen=True)
 class StepInputs:
@@ -62,7 +65,7 @@ class PhaseSteps:
     """Optimizers and compiled train steps of a run's phases; a context manager that ends its thread.
 
     What was compiled is remembered with the network's graph: it serves every run that differs in weights, data, rates
-    and seed alone.
+    and seed alone, as long as it is among the last `KEPT`.
     """
 
     def __init__(self, model: Model, recipe: Recipe, task: Task, steps_per_epoch: int):
@@ -108,7 +111,7 @@ class PhaseSteps:
             self._model.preprocess,
             str(inputs),
         )
-        return self._model.graph.remember(key, lambda: self._compile(phase, inputs))
+        return self._model.graph.remember_lately(key, lambda: self._compile(phase, inputs), KEPT)
 
     def _compile(self, phase: int, inputs: StepInputs) -> Step:
         recipe = self._recipe

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxtl.compiled import keep_compiled
 from jaxtl.data.images import extensions, read_image
 from jaxtl.data.preprocess import normalise
 from jaxtl.data.walk import walk
@@ -55,6 +56,8 @@ def predict(
     paths = _paths(images)
     check_files(paths)
     paths = [file for path in paths for file in (_inside(path, model) if path.is_dir() else [path])]
+    keep_compiled()
+    at_once = min(batch_size, 1 << (len(paths) - 1).bit_length())  # so that few sizes are compiled
     found: list[dict[str, Any]] = []
     problems: list[str] = []
     for start in range(0, len(paths), batch_size):
@@ -62,7 +65,7 @@ def predict(
         pixels = _read(part, model, problems)
         if problems:
             continue
-        padded = np.pad(pixels, ((0, min(batch_size, len(paths)) - len(part)), (0, 0), (0, 0), (0, 0)))
+        padded = np.pad(pixels, ((0, at_once - len(part)), (0, 0), (0, 0), (0, 0)))
         ready = normalise(padded, model.preprocess.mean, model.preprocess.std)
         logits = averaged([model(variant) for variant in variants(ready, tta)], LOSS_OF_TASK[model.task].name)
         answers = np.asarray(model.answers(logits))[: len(part)]

@@ -42,7 +42,7 @@ def pooled_statistics(model: Model, data: Data, modes: Modes, batch_size: int, s
     count = len(source) if most is None else min(most, len(source))
     parts = _parts(len(source), count, batch_size)
     step = model.graph.remember(("observe", modes, model.preprocess), lambda: _make_step(model, modes))
-    images = _batches(source, data, parts)
+    images = _batches(data, split, parts)
     under_way = (step(model.params, model.batch_stats, batch) for batch in images)
     found = jax.device_get([jax.block_until_ready(made) if on_cpu() else made for made in under_way])
     height, width = model.preprocess.size
@@ -148,10 +148,10 @@ def _parts(images: int, count: int, batch_size: int) -> list[np.ndarray]:
     return np.array_split(order, -(-count // batch_size))
 
 
-def _batches(source: Source, data: Data, parts: list[np.ndarray]) -> Iterator[np.ndarray]:
-    def load(index: np.integer) -> np.ndarray:
-        return data.preprocess(source[int(index)][0])
+def _batches(data: Data, split: str, parts: list[np.ndarray]) -> Iterator[np.ndarray]:
+    def load(place: np.ndarray) -> np.ndarray:
+        return data.evaluated(place, split)
 
     with ThreadPoolExecutor(max(1, data.threads)) as pool:
         for part in parts:
-            yield np.stack(list(pool.map(load, part)))
+            yield np.concatenate(list(pool.map(load, part[:, None])))

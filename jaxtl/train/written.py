@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,37 @@ from jaxtl.files import make_folder, write_whole
 from jaxtl.model import Model
 from jaxtl.pretrained.save import save
 from jaxtl.recipe import Recipe
+from jaxtl.unfinished import lock
 
 Records = list[dict[str, Any]]
+
+
+@contextlib.contextmanager
+def sole_writer(output: Path) -> Iterator[None]:
+    """Keeps every other process from training into an output, which is made. The lock ends with the process at the
+    latest; its file ``.lock`` stays, and says nothing.
+
+    Raises:
+        InputError: another run is training into it, or it cannot be written.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp(), "run")
+    >>> with sole_writer(folder), sole_writer(folder):
+    ...     pass
+    Traceback (most recent call last):
+    jaxtl.errors.InputError: another process is training into ...
+    """
+    make_folder(output)
+    try:
+        file = (output / ".lock").open("ab")
+    except OSError as error:
+        raise InputError(f"{output} cannot be written: {error}") from error
+    with file:
+        if lock(file.fileno()) is False:
+            raise InputError(
+                f"another process is training into {output}: wait for it or end it, or choose another output"
+            )
+        yield
 
 
 def checkpoint_folder(output: Path, resume: bool) -> Path:

@@ -169,13 +169,10 @@ time.sleep(60)
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "there\n"
         process.send_signal(signal.SIGKILL)
-    (part,) = (cache / "decoded").iterdir()
+    assert len(list((cache / "decoded").iterdir())) == 1
     assert decoded.read("key") is None
     assert write("key", 3, picture)[2].shape == picture(2).shape
-    assert part.exists()  # somebody may still be writing to it
-    os.utime(part, (1, 1))
-    write("other", 3, picture)
-    assert sorted(place.name for place in (cache / "decoded").iterdir()) == ["key", "other"]
+    assert [place.name for place in (cache / "decoded").iterdir()] == ["key"]
 
 
 @pytest.mark.parametrize("broken", ["pixels.bin", "places.npy", "about.json"])

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from jaxtl import cache
-from jaxtl.data import images, looked
+from jaxtl.data import images, looked, readable
 from jaxtl.data.open import open_data
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.data.unreadable import unreadable
@@ -111,6 +111,46 @@ def test_what_was_seen_is_not_looked_at_again(pets, small, decoded):
     assert cache.clear(looked.KIND) > 0
     assert (opened(), len(decoded)) == (39, 40)
     assert len(open_data(f"folder:{pets}", small, max_bad=None).train) == 40
+
+
+def test_what_the_look_decodes_goes_to_the_device(pets, small, decoded, monkeypatch):
+    given = []
+    for room, times in ((2**30, 40), (0, 78), (4000, 77)):  # of the last the first image alone is kept
+        cache.clear()
+        decoded.clear()
+        monkeypatch.setattr("jaxtl.data.keeping.DECODED_BYTES", room)
+        data = open_data(f"folder:{pets}", small, max_bad=0.1, storage="device", threads=1)
+        given.append(next(data.view_batches(38, 0)))
+        assert len(decoded) == times
+    for batch in given[1:]:
+        np.testing.assert_array_equal(batch["image"], given[0]["image"])
+
+
+@pytest.mark.parametrize("storage", ["disk", "stream"])
+def test_an_interrupted_look_goes_on_where_it_was(pets, small, monkeypatch, storage):
+    looks: list[str] = []
+
+    def interrupted(path, *arguments, **options):
+        looks.append(path.name)
+        if len(looks) == 36:
+            raise KeyboardInterrupt
+        return images.read_pixels(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxtl.data.image_files.read_pixels", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            _ = open_data(f"folder:{pets}", small, max_bad=0.1, storage=storage, threads=1).train
+    (entry,) = (entry for entry in cache.entries() if entry.kind == looked.KIND)
+    assert entry.about["images"] == 30  # two lots of sixteen, of which two images cannot be read
+    assert len(open_data(f"folder:{pets}", small, max_bad=0.1, storage=storage).train) == 38
+
+
+def test_what_was_seen_is_remembered_now_and_then(pets, small, monkeypatch):
+    monkeypatch.setattr(readable, "_OFTEN", 0)
+    seen: list[int] = []
+    monkeypatch.setattr(readable, "remember", lambda key, looked, what: seen.append(len(looked.stamps)))
+    _ = open_data(f"folder:{pets}", small, max_bad=0.1).train
+    assert seen == list(range(1, 39))
 
 
 @pytest.mark.parametrize("storage", ["disk", "stream"])

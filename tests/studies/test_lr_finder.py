@@ -35,6 +35,13 @@ def found(model, data):
     return found
 
 
+def test_programs_are_kept(model, data, monkeypatch) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr("jaxtl.studies.lr_finder.keep_compiled", lambda: kept.append(True))
+    find_rates(model, data, Recipe.from_keywords(batch_size=32), steps=10)
+    assert kept == [True]
+
+
 def test_rates_grow_exponentially_and_keep_their_ratios(found) -> None:
     assert found.rates == {"slow": 1e-4, "fast": 1e-2}
     growth = found.factors[1:] / found.factors[:-1]

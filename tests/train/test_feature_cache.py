@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import jax
 import numpy as np
@@ -15,7 +17,7 @@ from jaxtl import cache
 from jaxtl.finetune.batch_norm import modes_of
 from jaxtl.finetune.frozen_prefix import frozen_prefix
 from jaxtl.models.graph import POOLED, Graph
-from jaxtl.train import cached_phases
+from jaxtl.train import cached_phases, feature_cache
 from jaxtl.train.feature_cache import FixedPart, features_of
 from jaxtl.train.loop import Loop
 
@@ -220,3 +222,71 @@ def test_bfloat16_features_take_half_and_are_found_again(model, still) -> None:
     assert 2 * first.nbytes == wide.nbytes
     np.testing.assert_allclose(first.astype(np.float32), wide, rtol=0.1, atol=0.1 * wide.max())
     assert json.dumps([entry.about for entry in cache.entries()])
+
+
+def _first_stage(model) -> FixedPart:
+    return FixedPart(model.graph, model.params, model.batch_stats, model.preprocess, "layer1")
+
+
+def test_the_file_has_its_space_before_it_is_filled(model, still, monkeypatch) -> None:
+    """On a full disk the system would end the process where a map of the file is written to."""
+    original = FixedPart.__call__
+    taken: list[int] = []
+
+    def looking(part, images):
+        (file,) = cache.cache_folder().glob("features/*/array.npy")
+        taken.append(file.stat().st_blocks * 512)
+        return original(part, images)
+
+    monkeypatch.setattr(FixedPart, "__call__", looking)
+    found = features_of(_first_stage(model), still, "train", batch_size=40)
+    assert taken[0] >= found.nbytes
+
+
+def test_a_disk_without_space_after_all_leaves_the_features_in_memory(model, still, monkeypatch) -> None:
+    said: list[str] = []
+
+    def full(file) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    whole = features_of(_first_stage(model), still, "val")
+    cache.clear()
+    monkeypatch.setattr(feature_cache, "say", said.append)
+    monkeypatch.setattr(feature_cache, "reserve", full)
+    found = features_of(_first_stage(model), still, "val")
+    np.testing.assert_array_equal(found, whole)
+    assert "359 val images, evaluation's pixels) stay in memory and not in" in said[0]
+    assert not list((cache.cache_folder() / "features").iterdir())
+
+
+def test_a_folder_of_another_user_leaves_the_features_in_memory(model, still, monkeypatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(feature_cache, "say", said.append)
+    cache.cache_folder().mkdir()
+    (cache.cache_folder() / "features").touch()
+    assert np.isfinite(features_of(_first_stage(model), still, "train")).all()
+    assert "is a file; name a folder" in said[0]
+
+
+def test_an_entry_that_cannot_be_finished_is_no_end(model, still, monkeypatch) -> None:
+    said: list[str] = []
+
+    def full(number) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(feature_cache, "say", said.append)
+    monkeypatch.setattr(os, "fsync", full)
+    assert np.isfinite(features_of(_first_stage(model), still, "train")).all()
+    assert "are not kept for the next run" in said[0]
+    assert not list((cache.cache_folder() / "features").iterdir())
+
+
+def test_how_many_images_a_batch_holds_is_not_asked_of_the_device(model, still) -> None:
+    class Unasked(dict):
+        def __getitem__(self, name):
+            assert name != "mask"
+            return super().__getitem__(name)
+
+    array = np.zeros((40, 32, 32, 16), np.float32)
+    feature_cache._fill(array, _first_stage(model), map(Unasked, still.eval_batches(16, "train")))
+    np.testing.assert_allclose(array, features_of(_first_stage(model), still, "train"), rtol=1e-4, atol=1e-5)

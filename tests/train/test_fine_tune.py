@@ -199,7 +199,7 @@ def test_results_without_their_checkpoints_are_not_overwritten(model, data, tmp_
     for resume, message in ((False, "holds a run already"), (True, "not its checkpoints")):
         with pytest.raises(InputError, match=message):
             jaxtl.fine_tune(model, data, RECIPE, output=tmp_path, resume=resume, progress=False)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "model"]
 
 
 def test_outputs_that_cannot_be(model, data, tmp_path) -> None:

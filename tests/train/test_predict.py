@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from compilations import compilations
 from local_files import shared
 from PIL import Image
 from small_models import small_model
 
 import jaxtl
 from jaxtl.errors import InputError
+from jaxtl.models.graph import Graph
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,21 @@ def test_what_is_no_path(model, wrap) -> None:
         jaxtl.predict(model, wrap(Image.new("RGB", (40, 30))))
     with pytest.raises(InputError, match=r"must be a model, as jaxtl.load\('m'\) gives it"):
         jaxtl.predict("m", ["a.jpg"])
+
+
+def test_few_sizes_are_compiled(model, files) -> None:
+    own = model.replace(graph=Graph(model.graph.architecture, **model.graph.options))
+    with compilations("<lambda>") as programs:
+        for count in (3, 4, 3):
+            jaxtl.predict(own, files[:count])
+    assert len(programs) == 1
+
+
+def test_programs_are_kept(model, files, monkeypatch) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr("jaxtl.train.predict.keep_compiled", lambda: kept.append(True))
+    jaxtl.predict(model, files)
+    assert kept == [True]
 
 
 def test_one_path_and_classes_without_names(model, files) -> None:

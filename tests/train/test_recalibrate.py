@@ -28,6 +28,17 @@ def _images(data, model) -> np.ndarray:
     return np.asarray(jaxtl.normalise(pixels, model.preprocess.mean, model.preprocess.std))
 
 
+def test_images_are_those_that_the_data_keeps(model) -> None:
+    fresh = jaxtl.open_data("digits", model, train_samples=50)
+    jaxtl.recalibrate(model, fresh)
+    kept = fresh._prepared["train"]
+    assert len(kept) == 50
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kept, "_make", None)
+        jaxtl.recalibrate(model, fresh)
+        assert sum(batch["mask"].sum() for batch in fresh.eval_batches(20, "train")) == 50
+
+
 def test_one_batch_equals_torchs_cumulative_average() -> None:
     reference = torch_reference.randomised("resnet18", in_chans=1)
     model = jaxtl.from_torch(reference.state_dict(), "resnet18", in_chans=1, until="layer1")
