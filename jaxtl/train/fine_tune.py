@@ -84,6 +84,8 @@ def fine_tune(
             not given, or holds another run and it is.
         FloatingPointError: the loss is not finite any more; the first tensor that is not is named.
 
+    A run that ends so, or by Ctrl-C, first writes the models of its epochs until then.
+
     >>> import jaxtl
     >>> model = jaxtl.load("cifar_resnet20", weights=None, num_classes=10, in_chans=1)
     >>> data = jaxtl.open_data("digits", model, samples_per_class=2)
@@ -129,27 +131,49 @@ def fine_tune(
         if output is not None:
             write_history(output, loop.history)
         bar = stack.enter_context(Progress(loop.most_steps, loop.steps, recipe.batch_size, progress))
-        while position(recipe, loop.history) is not None and recipe.epochs:
-            loop.advance(bar)
+        answering = {"classes": data.classes, "task": task_of(recipe.loss.name)}
+        try:
+            while position(recipe, loop.history) is not None and recipe.epochs:
+                loop.advance(bar)
+                if checkpoints is not None and output is not None:
+                    checkpoints.save(loop.history[-1]["epoch"], loop.state, loop.history)
+                    write_history(output, loop.history)
+                bar.record(loop.history[-1], recipe.epochs)
+        except (KeyboardInterrupt, FloatingPointError):
             if checkpoints is not None and output is not None:
-                checkpoints.save(loop.history[-1]["epoch"], loop.state, loop.history)
-                write_history(output, loop.history)
-            bar.record(loop.history[-1], recipe.epochs)
+                _leave_results(output, recipe, data, checkpoints, loop, model.replace(**answering))
+            raise
 
-        tuned = loop.state.to_model(model).replace(classes=data.classes, task=task_of(recipe.loss.name))
+        tuned = loop.state.to_model(model).replace(**answering)
         best = max(loop.history, key=lambda record: (score(record), record["epoch"]))
         if output is not None:
-            write_results(output, recipe, data, loop.history, tuned, _best(checkpoints, loop, tuned))
+            best_one = None if checkpoints is None else _restored(checkpoints, checkpoints.best, loop, tuned)
+            write_results(output, recipe, data, loop.history, tuned, best_one)
     return Result(tuned, loop.history, best, output)
 
 
-def _best(checkpoints: Checkpoints | None, loop: Loop, tuned: Model) -> tuple[Model, Any] | None:
-    if checkpoints is None or checkpoints.best is None:
+def _restored(checkpoints: Checkpoints, epoch: int | None, loop: Loop, like: Model) -> tuple[Model, Any] | None:
+    """The model after an epoch, and its record; None where no epoch was saved."""
+    if epoch is None:
         return None
-    epoch = checkpoints.best
-    record = next(record for record in loop.history if record["epoch"] == epoch)
+    record = checkpoints.records(epoch)[-1]
     state, _ = checkpoints.restore(epoch, loop.like(max(record["phase"] - 1, 0)))
-    return state.to_model(tuned), record
+    return state.to_model(like), record
+
+
+def _leave_results(output: Path, recipe: Recipe, data: Data, checkpoints: Checkpoints, loop: Loop, like: Model) -> None:
+    """Writes what a run has come to that stops before its end, and says where; what stopped it is not to be hidden."""
+    last = checkpoints.latest
+    try:
+        tuned = _restored(checkpoints, last, loop, like)
+        if last is None or tuned is None:
+            return
+        best = _restored(checkpoints, checkpoints.best, loop, like)
+        write_results(output, recipe, data, checkpoints.records(last), tuned[0], best)
+    except Exception as error:
+        say(f"the models of the epochs so far could not be written to {output}: {error}")
+        return
+    say(f"{output / 'model'} holds the model after epoch {last}, {output / 'best'} the best, of {checkpoints.best}")
 
 
 def _without_weights(model: Model, seed: int) -> Model:

@@ -139,8 +139,39 @@ def test_an_interrupted_run_continues_to_the_same_bits(model, data, whole, tmp_p
         jaxtl.fine_tune(model, data, RECIPE, output=output, progress=False)
     monkeypatch.undo()
     assert _comparable(_read(output)) == _comparable(whole.history[:2])
+    assert (output / "model").exists() == (how is KeyboardInterrupt)
     resumed = jaxtl.fine_tune(model, data, RECIPE, output=output, resume=True, progress=False)
     _assert_same(resumed, whole)
+
+
+def test_a_run_that_stops_leaves_the_models_of_its_epochs(model, data, whole, tmp_path, monkeypatch, caplog) -> None:
+    steps = data.steps_per_epoch(RECIPE.batch_size)
+    for how, done in ((KeyboardInterrupt, 0), (KeyboardInterrupt, 2), (FloatingPointError, 2)):
+        output = tmp_path / f"{how.__name__}-{done}"
+        caplog.clear()
+        _interrupt_after(monkeypatch, done * steps + 1, how)
+        with caplog.at_level("INFO", logger="jaxtl"), pytest.raises(how):
+            jaxtl.fine_tune(model, data, RECIPE, output=output, progress=False)
+        monkeypatch.undo()
+        assert (output / "model").exists() == (output / "best").exists() == bool(done)
+        assert ("holds the model after epoch 2" in caplog.text) == bool(done)
+        if done:
+            best = max(whole.history[:2], key=lambda record: (record["val_accuracy"], record["epoch"]))
+            measured = jaxtl.evaluate(jaxtl.load(output / "best", drop_path_rate=0.2), data, batch_size=40)
+            assert measured["accuracy"] == best["val_accuracy"]
+            said = json.loads((output / "model" / "config.json").read_text())["jaxtl"]["training"]["result"]
+            assert said["epoch"] == 2
+
+
+def test_what_cannot_be_written_does_not_hide_the_interrupt(model, data, tmp_path, monkeypatch, caplog) -> None:
+    def full(*_) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("jaxtl.train.fine_tune.write_results", full)
+    _interrupt_after(monkeypatch, data.steps_per_epoch(RECIPE.batch_size) + 1, KeyboardInterrupt)
+    with caplog.at_level("INFO", logger="jaxtl"), pytest.raises(KeyboardInterrupt):
+        jaxtl.fine_tune(model, data, RECIPE, output=tmp_path / "run", progress=False)
+    assert "could not be written" in caplog.text
 
 
 def _interrupt_after(monkeypatch, steps: int, how: type[BaseException]) -> None:

@@ -93,6 +93,6 @@ def test_a_fitted_start_that_stays_the_best_is_kept(model, tmp_path, monkeypatch
     said = json.loads((tmp_path / "run" / "best" / "config.json").read_text())["jaxtl"]["training"]["result"]
     assert said["epoch"] == 0
     _stopped_after(0, monkeypatch, *given, output=tmp_path / "stopped")
-    monkeypatch.setattr("jaxtl.train.fine_tune.linear_probe", None)
+    monkeypatch.setattr("jaxtl.train.fitted.linear_probe", None)
     continued = jaxtl.fine_tune(*given, output=tmp_path / "stopped", resume=True, progress=False)
     assert bits(continued.model.params) == bits(found.model.params)
