@@ -16,6 +16,15 @@ _UNFINISHED = ".unfinished-"
 _ABANDONED = 24 * 3600  # seconds after which what is unfinished belongs to a process that was killed
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with the home folder in place of a ``~`` at its beginning.
+
+    >>> expanded("~/runs") == Path.home() / "runs", expanded("runs")
+    (True, PosixPath('runs'))
+    """
+    return Path(os.path.expanduser(path))
+
+
 def make_folder(folder: Path) -> None:
     """Makes a folder and those above it, where they do not exist.
 

@@ -430,3 +430,8 @@ def test_phases_make_the_epochs() -> None:
     assert [phase.patience for phase in recipe.all_phases] == [None, 2]
     assert recipe.replace(seed=3).epochs == 5
     assert Recipe(epochs=7, patience=2).all_phases[0].patience == 2
+
+
+def test_an_output_in_the_home_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Recipe.from_keywords(output="~/run").output == str(tmp_path / "run")

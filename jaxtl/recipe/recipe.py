@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from jaxtl.errors import InputError
 from jaxtl.recipe.changes import as_given, with_changes
 from jaxtl.recipe.coherence import STRATEGY_FIELDS, Contradictions, group_problems, training_problems
-from jaxtl.recipe.fields import Group, Location, Number, Section, Text, named
+from jaxtl.recipe.fields import Group, Number, Output, Section, Text, named
 from jaxtl.recipe.optimizers import AdamW, AnyOptimizer, Optimizer
 from jaxtl.recipe.problems import explain, listed
 from jaxtl.recipe.schedules import Cosine, GivenSchedule
@@ -121,7 +121,7 @@ class Recipe(Section):
     """Random variants of each training image, drawn once, one an epoch and then the first again. null: one where
     augmentation is not random, 5 for phases on cached features, a fresh one in every epoch for others."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    output: Location | None = None
+    output: Output | None = None
     """Folder for the tuned model, the history and the checkpoints; null: nothing is written."""
 
     @model_validator(mode="after")

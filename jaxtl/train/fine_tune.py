@@ -173,7 +173,8 @@ def _leave_results(output: Path, recipe: Recipe, data: Data, checkpoints: Checkp
     except Exception as error:
         say(f"the models of the epochs so far could not be written to {output}: {error}")
         return
-    say(f"{output / 'model'} holds the model after epoch {last}, {output / 'best'} the best, of {checkpoints.best}")
+    said = f"{output / 'model'} holds the model after epoch {last}"
+    say(f"{said}, {output / 'best'} that after epoch {checkpoints.best}, the best")
 
 
 def _without_weights(model: Model, seed: int) -> Model:

@@ -19,8 +19,9 @@ RECIPE = Recipe.from_keywords(
 )
 
 
-def test_one_run_for_each_combination(tmp_path, capsys) -> None:
-    rows = sweep(RECIPE, {"optimizer.fast.lr": [0.1, 0.01], "label_smoothing": [0.0, 0.1]}, output=tmp_path)
+def test_one_run_for_each_combination(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    rows = sweep(RECIPE, {"optimizer.fast.lr": [0.1, 0.01], "label_smoothing": [0.0, 0.1]}, output=f"~/{tmp_path.name}")
     assert [row["settings"] for row in rows] == [
         {"optimizer.fast.lr": 0.1, "label_smoothing": 0.0},
         {"optimizer.fast.lr": 0.1, "label_smoothing": 0.1},
