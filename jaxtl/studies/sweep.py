@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from jaxtl.errors import InputError
 from jaxtl.files import expanded
+from jaxtl.notices import quiet
 from jaxtl.recipe import Recipe
 from jaxtl.recipe.reading import read_value
 from jaxtl.studies.comparison import check_results, seeded, written
@@ -45,7 +47,10 @@ def sweep(
     """
     output = expanded(output)
     combinations = grid(fields)
-    recipes = {name: seeded(recipe.replace(**settings), name, seeds, output) for name, settings in combinations.items()}
+    recipes = {}
+    for number, (name, settings) in enumerate(combinations.items()):
+        with quiet() if number else nullcontext():  # what a change leaves out is said once
+            recipes[name] = seeded(recipe.replace(**settings), name, seeds, output)
     _check_effect(fields, recipes)
     check_results(output, recipes)
     title = f"Accuracy on validation images: {seeds} seed{'s' * (seeds != 1)}"

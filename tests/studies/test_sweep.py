@@ -44,6 +44,14 @@ def test_the_kinds_of_an_optimizer_are_values_too(tmp_path) -> None:
     assert [recipe["optimizer"]["fast"]["name"] for recipe in stored] == ["adamw", "sgd"]
 
 
+def test_strategies_are_values_too(tmp_path, caplog, monkeypatch) -> None:
+    monkeypatch.setattr("jaxtl.studies.sweep.run_all", lambda recipes, **_: {name: [] for name in recipes})
+    monkeypatch.setattr("jaxtl.studies.sweep.written", lambda output, found, *_: list(found))
+    with caplog.at_level("INFO", logger="jaxtl"):
+        assert len(sweep(RECIPE, {"strategy": ["features", "full", "gradual"]}, output=tmp_path)) == 3
+    assert caplog.messages == ["strategy 'features' takes the place of the recipe's groups"]
+
+
 def test_a_value_that_diverges_is_told_and_the_others_are_tried(tmp_path, capsys, monkeypatch) -> None:
     fields = {"optimizer.fast.lr": [1e38, 0.1]}
     bad, good = sweep(RECIPE, fields, output=tmp_path)
