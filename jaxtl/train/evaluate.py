@@ -96,7 +96,7 @@ def check_fits(model: Model, data: Data) -> None:
         ]
         problems.append(
             f"its classes are not the data's ({', '.join(different[:5])}): use data with the same class names, "
-            "or a new head (model.replace(classes=None) if only the names differ)"
+            "load it with classes=data.classes for a new head, or model.replace(classes=None) if only the names differ"
         )
     ours, theirs = model.preprocess.to_dict(), data.preprocess.to_dict()
     if ours != theirs:
