@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from jaxtl.backend import on_cpu
 from jaxtl.compiled import keep_compiled
@@ -94,6 +96,7 @@ def fine_tune(
     (1, ('0', '1', '2'))
     """
     keep_compiled()
+    _check_keywords(fields)
     recipe = (recipe or Recipe()).replace(**fields) if fields else recipe or Recipe()
     if on_cpu() and recipe.batch_size * math.prod(data.train_preprocess.size) >= MANY_PIXELS:
         say_where_lacking()
@@ -150,6 +153,20 @@ def fine_tune(
             best_one = None if checkpoints is None else _restored(checkpoints, checkpoints.best, loop, tuned)
             write_results(output, recipe, data, loop.history, tuned, best_one)
     return Result(tuned, loop.history, best, output)
+
+
+def _check_keywords(fields: Mapping[str, Any]) -> None:
+    """Refuses what belongs to a loop of one's own."""
+    optimizers = fields.get("optimizer")
+    given = optimizers.values() if isinstance(optimizers, Mapping) else [optimizers]
+    own = ["a label function"] if callable(fields.get("groups")) else []
+    own += ["an optimizer of optax's"] if any(isinstance(one, optax.GradientTransformation) for one in given) else []
+    if own:
+        raise InputError(
+            f"fine_tune does not take {' or '.join(own)}, which are for jaxtl.make_train_step; write parts of the "
+            "network and optimizers by name: groups={'head': 'fast', 'layer4': 'slow', '*': 'frozen'}, "
+            "optimizer={'fast': {'name': 'adamw', 'lr': 1e-3}, 'slow': {'lr': 1e-4}}"
+        )
 
 
 def _restored(checkpoints: Checkpoints, epoch: int | None, loop: Loop, like: Model) -> tuple[Model, Any] | None:

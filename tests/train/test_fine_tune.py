@@ -13,6 +13,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 from small_models import bits
 
@@ -255,6 +256,17 @@ def test_a_model_that_does_not_fit_the_data_is_refused(model, data) -> None:
             jaxtl.fine_tune(network, data, RECIPE, progress=False)
         with pytest.raises(InputError, match=message):
             jaxtl.evaluate(network, data)
+
+
+def test_what_belongs_to_a_loop_of_ones_own_is_refused(model, data) -> None:
+    for fields, what in (
+        ({"groups": lambda path, leaf: "fast"}, "a label function"),
+        ({"groups": jaxtl.labels.head_only()}, "a label function"),
+        ({"optimizer": jaxtl.multi_transform({"fast": optax.sgd(1.0)}, jaxtl.labels.head_only())}, "an optimizer of o"),
+        ({"optimizer": {"fast": optax.sgd(1.0)}}, "an optimizer of optax's"),
+    ):
+        with pytest.raises(InputError, match=f"does not take {what}.*make_train_step; write .*groups={{'head'"):
+            jaxtl.fine_tune(model, data, progress=False, **fields)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(model, data, tmp_path) -> None:
