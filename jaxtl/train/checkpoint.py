@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the latest, to continue from to the same bits, and the best."""
+"""Checkpoints of a run: the latest, to continue from, and the best."""
 
 from __future__ import annotations
 
@@ -114,6 +114,8 @@ class Checkpoints:
             for key in sorted(before.keys() | self._identity.keys())
             if before.get(key) != self._identity.get(key)
         }
+        if None in (before.get("eval_batch_size"), self._identity.get("eval_batch_size")):
+            different.pop("eval_batch_size", None)  # which counts where something else says so
         if len(different) > 1:
             different.pop("features", None)  # which follow from the rest
         if different:

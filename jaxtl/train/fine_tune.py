@@ -77,7 +77,8 @@ def fine_tune(
         data: from ``jaxtl.open_data``, opened with this model.
         recipe: default ``Recipe()``: everything trains for 5 epochs, the head at 1e-3 and the body at 1e-4 (AdamW).
         resume: continue the run in ``recipe.output`` from its last whole epoch, to the same bits as if it had never
-            stopped (on the same kind of device).
+            stopped (on the same kind of device; on a GPU where XLA's kernels are deterministic and the compiled
+            programs are kept: docs/recipes.md).
         progress: show a bar and a line an epoch on standard error.
         fields: of the recipe, to change: ``epochs=3``, ``groups={"head": "fast", "*": "frozen"}``, ... .
 
@@ -217,6 +218,8 @@ def _identity(model: Model, data: Data, recipe: Recipe, cached: tuple[CachedPhas
         "data": data.fingerprint,
         "features": [phase and [phase.after, phase.views, phase.whole] for phase in cached],
     }
+    if any(cached) or recipe.recalibrate or recipe.linear_probe:
+        identity["eval_batch_size"] = recipe.eval_batch_size  # features and statistics are computed in such batches
     return json.loads(json.dumps(identity, default=repr))
 
 

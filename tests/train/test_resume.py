@@ -96,3 +96,19 @@ def test_a_fitted_start_that_stays_the_best_is_kept(model, tmp_path, monkeypatch
     monkeypatch.setattr("jaxtl.train.fitted.linear_probe", None)
     continued = jaxtl.fine_tune(*given, output=tmp_path / "stopped", resume=True, progress=False)
     assert bits(continued.model.params) == bits(found.model.params)
+
+
+@pytest.mark.parametrize("fields", [{"views": 2}, {"feature_cache": False, "recalibrate": True}])
+def test_other_batches_of_features_or_statistics_are_another_run(model, tmp_path, monkeypatch, fields) -> None:
+    """They would have other bits."""
+    given = model, _data(model), RECIPE.replace(**fields, output=str(tmp_path / "run"))
+    _stopped_after(1, monkeypatch, *given)
+    with pytest.raises(InputError, match="another run, so it cannot be continued: eval_batch_size: 40 then, 20 now"):
+        jaxtl.fine_tune(*given, resume=True, progress=False, eval_batch_size=20)
+
+
+def test_other_batches_in_validation_alone_are_none(model, tmp_path, monkeypatch) -> None:
+    given = model, _data(model), RECIPE.replace(epochs=2, feature_cache=False, output=str(tmp_path / "run"))
+    _stopped_after(1, monkeypatch, *given)
+    continued = jaxtl.fine_tune(*given, resume=True, progress=False, eval_batch_size=20)
+    assert len(continued.history) == 2
