@@ -15,6 +15,15 @@ from jaxtl.unfinished import unfinished_folder
 _AT_ONCE = 2**20  # bytes
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with the home folder in place of a ``~`` at its beginning.
+
+    >>> expanded("~/runs") == Path.home() / "runs", expanded("runs")
+    (True, PosixPath('runs'))
+    """
+    return Path(os.path.expanduser(path))
+
+
 def make_folder(folder: Path) -> None:
     """Makes a folder and those above it, where they do not exist.
 

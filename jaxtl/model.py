@@ -16,6 +16,8 @@ from jaxtl.jitted import jit
 from jaxtl.models.graph import EVALUATION, Graph, Modes
 from jaxtl.trees import Tree, flatten
 
+_SHOWN = 3  # paths of a message
+
 
 @partial(
     jax.tree_util.register_dataclass,
@@ -144,8 +146,15 @@ class Model:
         return self.graph.apply(params, batch_stats, self._checked(images), modes, rng)
 
     def replace(self, **changes: Any) -> Model:
-        """The same model with other ``params``, ``batch_stats``, ``classes``, ... ."""
-        return dataclasses.replace(self, **changes)
+        """The same model with other ``params``, ``batch_stats``, ``classes``, ... .
+
+        Raises:
+            InputError: parameters or statistics under other paths than those of the network.
+        """
+        new = dataclasses.replace(self, **changes)
+        for name in changes.keys() & {"params", "batch_stats"}:
+            _check_paths(new, name)
+        return new
 
     def _checked(self, images: Any) -> Any:
         shape = jax.numpy.shape(images)
@@ -168,3 +177,33 @@ class Model:
             f"Model({self.name}, stages={'/'.join(self.stages)}, classes={self.num_classes}, "
             f"parameters={count:,}, input={'x'.join(map(str, self.preprocess.size))}x{self.preprocess.channels})"
         )
+
+
+def check_whole(model: Model) -> None:
+    """``InputError`` where a model's parameters or statistics are not those of its network, by path and shape."""
+    for name in ("params", "batch_stats"):
+        _check_paths(model, name)
+        wanted, found = getattr(model.graph, name), flatten(getattr(model, name))
+        other = [
+            f"{path} of shape {jax.numpy.shape(found[path])} and not {wanted[path].shape}"
+            for path in wanted
+            if jax.numpy.shape(found[path]) != wanted[path].shape
+        ]
+        if other:
+            raise InputError(f"the model's {name} are not those of {model.name}: {_some(other)}")
+
+
+def _check_paths(model: Model, name: str) -> None:
+    wanted, found = getattr(model.graph, name), flatten(getattr(model, name))
+    lacking, unknown = (
+        [path for path in one if path not in other] for one, other in ((wanted, found), (found, wanted))
+    )
+    if lacking or unknown:
+        said = [f"{_some(paths)} {verb}" for paths, verb in ((lacking, "lacking"), (unknown, "unknown")) if paths]
+        remedy = "; state.params holds only what trains: use state.to_model(model)" if name == "params" else ""
+        raise InputError(f"the model's {name} are not those of {model.name}: {'; '.join(said)}{remedy}")
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

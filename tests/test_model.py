@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
+import optax
 import pytest
 from small_models import batch, small_model
 
@@ -27,3 +29,18 @@ def test_float_images_of_any_width_are_taken() -> None:
     np.testing.assert_allclose(model(images.astype(np.float16)), expected, atol=0.1)
     normal = jaxtl.normalise(np.full((1, 16, 16, 3), 200, np.int32), (0.5,) * 3, (0.25,) * 3)
     assert model(normal).dtype == np.float32
+
+
+def test_parameters_of_a_part_are_no_model() -> None:
+    model = small_model(until="layer1")
+    label = jaxtl.labels.head_only()
+    state = jaxtl.TrainState.create(model, jaxtl.multi_transform({"fast": optax.sgd(0.1)}, label))
+    message = (
+        r"params are not those of cifar_resnet20: bn1.bias, .* and \d+ more lacking; .*use state.to_model\(model\)"
+    )
+    with pytest.raises(InputError, match=message):
+        model.replace(params=state.params)
+    with pytest.raises(InputError, match=r"batch_stats .*: fc.bias, fc.kernel unknown$"):
+        model.replace(batch_stats={**model.batch_stats, **state.params})
+    stacked = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), model.params)
+    assert model.replace(params=stacked).params is stacked  # for jax.vmap

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -20,6 +21,15 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     after = names["model"]
     np.testing.assert_array_equal(after.params["conv1"]["kernel"], before.params["conv1"]["kernel"])
     assert jaxtl.evaluate(after, names["data"])["accuracy"] > 0.7
+
+
+def test_the_one_call_freezes_what_the_loop_does():
+    (call,) = re.findall(r"```\n(result = jaxtl.fine_tune\(.*?\n\)\n)```", README, re.DOTALL)
+    names = {"jaxtl": SimpleNamespace(fine_tune=lambda model, data, **fields: fields), "model": None, "data": None}
+    exec(compile(call, "README.md", "exec"), names)
+    recipe = jaxtl.Recipe.from_keywords(**names["result"])
+    assert recipe.groups == {"head": "fast", "layer3": "slow", "*": "frozen"}
+    assert {group: entry.lr for group, entry in recipe.optimizer.items()} == {"slow": 1e-3, "fast": 1e-2}
 
 
 def test_every_named_file_exists():

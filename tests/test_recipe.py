@@ -232,6 +232,56 @@ def test_overrides(write):
     assert recipe.model.weights == "default"
 
 
+def test_null_takes_out_what_has_no_use_for_it(write):
+    recipe = load_recipe(
+        write(WHOLE), ["groups=null", "optimizer=null", "schedule=null", "epochs=null", "model.weights=null"]
+    )
+    assert (recipe.groups, recipe.optimizer) == (Recipe().groups, Recipe().optimizer)
+    assert (recipe.schedule, recipe.epochs) == (Cosine(), 5)
+    assert recipe.model.weights is None  # random weights
+    three = (
+        "groups: {head: fast, layer3: slow, '*': frozen}\noptimizer: {slow: {lr: 1}, fast: {lr: 1, weight_decay: 1}}"
+    )
+    kept = load_recipe(write(three), ["groups.layer3=null", "optimizer.slow=null", "optimizer.fast.weight_decay=null"])
+    assert kept.groups == {"head": "fast", "*": "frozen"}
+    assert kept.optimizer == {"fast": AdamW(lr=1.0)}
+    message = problems_of(lambda: load_recipe(write(three), ["groups.layer3=frozen"]))
+    assert message.endswith("optimizer.slow is used by no rule under groups; optimizer.slow=null takes it out")
+    assert set(load_recipe(write(three), ["groups.layer3=frozen", "optimizer.slow=null"]).optimizer) == {"fast"}
+    for name in ("groups.layer9", "optimizer.slower", "optimizer.slow.decay_norm_and_bias"):
+        message = problems_of(lambda name=name: load_recipe(write(three), [f"{name}=null"]))
+        assert message == f"'{name}' cannot be taken out by null: the recipe does not have it"
+    assert Recipe().replace(patience=3).replace(patience=None).patience is None
+    assert "unknown field 'epoch'" in problems_of(lambda: load_recipe(write(three), ["epoch=null"]))
+
+
+def test_a_strategy_takes_the_place_of_what_it_decides(write, caplog):
+    path = write(
+        "groups: {head: fast, layer4: slow, '*': early}\nlayer_decay: 0.5\n"
+        "optimizer: {slow: {lr: 1}, fast: {lr: 2}, early: {lr: 3}}\n"
+        "phases: [{epochs: 1, train: [fast]}, {epochs: 3}]"
+    )
+    caplog.set_level("INFO", logger="jaxtl")
+    expected = Recipe.from_keywords(strategy="gradual", optimizer={"slow": {"lr": 1}, "fast": {"lr": 2}}, epochs=4)
+    assert load_recipe(path, ["strategy=gradual"]) == expected
+    assert caplog.messages == [
+        "strategy 'gradual' takes the place of the recipe's groups, layer_decay, phases, optimizer.early"
+    ]
+    assert load_recipe(path).replace(strategy="gradual") == expected
+    caplog.clear()
+    assert load_recipe(write("strategy: full"), ["strategy=gradual"]).strategy == "gradual"
+    assert load_recipe(write("groups: {'*': fast}"), ["strategy=null"]).groups == {"*": "fast"}
+    assert not caplog.messages
+    both = problems_of(lambda: load_recipe(write("strategy: full"), ["groups.layer3=slow"]))
+    assert "strategy 'full' sets groups itself; take one of them out (groups=null or strategy=null)" in both
+
+
+@pytest.mark.parametrize("strategy", ["gradual", "features", "lp-ft"])
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_configs_take_a_strategy(path, strategy):
+    assert load_recipe(path, [f"strategy={strategy}"]).strategy == strategy
+
+
 def test_overrides_reach_the_defaults(write):
     recipe = load_recipe(write(""), ["optimizer.fast.lr=3e-4", "data.source=folder:a=b", "schedule.warmup_epochs=1"])
     assert recipe.optimizer == {"slow": AdamW(lr=1e-4), "fast": AdamW(lr=3e-4)}
@@ -475,3 +525,8 @@ def test_phases_make_the_epochs() -> None:
     assert [phase.patience for phase in recipe.all_phases] == [None, 2]
     assert recipe.replace(seed=3).epochs == 5
     assert Recipe(epochs=7, patience=2).all_phases[0].patience == 2
+
+
+def test_an_output_in_the_home_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Recipe.from_keywords(output="~/run").output == str(tmp_path / "run")

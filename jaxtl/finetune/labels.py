@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -22,11 +23,13 @@ def groups_of(params: Mapping[str, Any], label: Label) -> dict[str, str]:
     """The group of each parameter, by path.
 
     Raises:
-        InputError: when the label function returns anything but a non-empty string; all such paths are listed.
+        InputError: when the label function returns anything but a non-empty string; all such paths are listed. Or when
+            it does not take a path and a leaf.
 
     >>> groups_of({"fc": {"bias": 0}, "conv1": {"kernel": 0}}, lambda path, _: "fast" if "fc" in path else "frozen")
     {'fc.bias': 'fast', 'conv1.kernel': 'frozen'}
     """
+    check_label(label)
     groups = {path: label(path, leaf) for path, leaf in flatten(params).items()}
     wrong = {path: group for path, group in groups.items() if not isinstance(group, str) or not group}
     if wrong:
@@ -35,6 +38,33 @@ def groups_of(params: Mapping[str, Any], label: Label) -> dict[str, str]:
             + ", ".join(f"{value!r} for {some_paths(paths)}" for value, paths in by_group(wrong).items())
         )
     return groups
+
+
+def check_label(label: Any) -> None:
+    """Raises ``InputError`` for what cannot be called as ``label(path, leaf)``.
+
+    >>> check_label(lambda path: "fast")
+    Traceback (most recent call last):
+    jaxtl.errors.InputError: a label function is called as label(path, leaf) and returns a group; this one takes (path)
+    """
+    if not callable(label):
+        raise InputError(
+            f"the label is a {type(label).__name__}; give a function label(path, leaf) -> group, or for parts of the "
+            "network by name jaxtl.labels.by_pattern({'head': 'fast', '*': 'frozen'})"
+        )
+    if inspect.isfunction(label) and label.__module__ == "jaxtl.finetune.label_makers":
+        name = f"jaxtl.labels.{label.__name__}"
+        raise InputError(f"{name} makes a label function: call it, {name}{inspect.signature(label)}")
+    try:
+        signature = inspect.signature(label)
+    except ValueError:  # of some builtins nothing is known
+        return
+    try:
+        signature.bind("path", None)
+    except TypeError:
+        raise InputError(
+            f"a label function is called as label(path, leaf) and returns a group; this one takes {signature}"
+        ) from None
 
 
 def from_groups(groups: Mapping[str, str], graph: Graph) -> Label:

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from jaxtl.errors import InputError
-from jaxtl.finetune.labels import FROZEN, Label, Unbound, by_group, groups_of, some_paths
+from jaxtl.finetune.labels import FROZEN, Label, Unbound, by_group, check_label, groups_of, some_paths
 from jaxtl.model import Model
 from jaxtl.models.graph import Graph
 from jaxtl.trees import map_with_path
@@ -109,11 +109,7 @@ def multi_transform(
     >>> updates["conv1"]["kernel"].tolist(), [round(float(u), 3) for u in updates["fc"]["bias"]]
     ([-0.0, -0.0], [-0.1, -0.1])
     """
-    if not callable(label):
-        raise InputError(
-            f"the label is a {type(label).__name__}; give a function label(path, leaf) -> group, or for parts of the "
-            "network by name jaxtl.labels.by_pattern({'head': 'fast', '*': 'frozen'})"
-        )
+    check_label(label)
     by_scale = None if isinstance(transforms, Mapping) else _checked_function(transforms, label)
     given = transforms if isinstance(transforms, Mapping) else {}
     wrong = [group for group, transform in given.items() if not isinstance(transform, optax.GradientTransformation)]

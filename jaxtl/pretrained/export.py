@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxtl.errors import InputError, nearest
-from jaxtl.files import written_together
-from jaxtl.model import Model
+from jaxtl.files import expanded, written_together
+from jaxtl.model import Model, check_whole
 from jaxtl.notices import say
 from jaxtl.pretrained import names, tags
 from jaxtl.pretrained.card import CARD, card, shareable
@@ -45,7 +45,8 @@ def export(model: Model, folder: str | Path, format: str = "timm", *, training: 
         training: what the model card says about how the model was made, as ``jaxtl.save`` keeps it.
 
     Raises:
-        InputError: another format, a network that the format cannot express, or a folder that cannot be written.
+        InputError: another format, a network that the format cannot express, a model with other parameters or
+            statistics than its network, or a folder that cannot be written.
 
     >>> import jaxtl, tempfile
     >>> model = jaxtl.load("resnet10t", weights=None, num_classes=2)
@@ -58,8 +59,9 @@ def export(model: Model, folder: str | Path, format: str = "timm", *, training: 
     if format not in _WRITERS:
         known = ", ".join(_WRITERS)
         raise InputError(f"a model can be exported as {known}, not as {format!r}{nearest(format, _WRITERS)}")
-    folder = Path(folder)
+    folder = expanded(folder)
     check, write = _WRITERS[format]
+    check_whole(model)
     check(model)
     with written_together(folder, instead_of=_PICKLE if format == "torch" else ()) as unfinished:
         said = write(model, unfinished, training)
@@ -70,7 +72,7 @@ def export(model: Model, folder: str | Path, format: str = "timm", *, training: 
 
 def export_run(source: str | Path, folder: str | Path, format: str = "timm") -> Path:
     """``export`` of what a run wrote (its best model), of a saved folder, or of a name that ``jaxtl.load`` takes."""
-    inner = Path(model_of(source)).expanduser()
+    inner = expanded(model_of(source))
     if not (inner / CONFIG).is_file():
         return export(load(str(source)), folder, format)
     training = (read_config(inner).get("jaxtl") or {}).get("training")

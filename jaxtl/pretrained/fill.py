@@ -25,10 +25,12 @@ def fill(
     options: dict[str, Any],
     notes: list[str],
     other_head: bool = False,
+    other_classes: bool = False,
 ) -> tuple[Graph, dict[str, Any], bool]:
     """The graph, its arrays by path, and whether the head is a new one.
 
-    ``other_head``: hidden widths were asked for that are not known to be the stored ones.
+    ``other_head``: hidden widths were asked for that are not known to be the stored ones. ``other_classes``: classes
+    were, and the source does not name the same.
     """
     assert source.arrays is not None
     whole = Graph.shared(source.architecture, **options)
@@ -52,14 +54,19 @@ def fill(
     dropped = _cut(graph, whole, found, notes)
     shapes = {path: tuple(leaf.shape) for path, leaf in (graph.params | graph.batch_stats).items()}
     head = {path for path in shapes if graph.in_head(path)}
-    new_head = bool(head) and head_is_new(
-        graph, found, source.where, classes_given=wants_head, other_given=other_head, cut=until is not None
+    new_head = bool(head) and (
+        other_classes
+        or head_is_new(
+            graph, found, source.where, classes_given=wants_head, other_given=other_head, cut=until is not None
+        )
     )
     if new_head or not head:
         modules = whole.network.stage_modules[whole.head] or (whole.head,)
         dropped |= {name for name in found if any(name.startswith(f"{module}.") for module in modules)}
     if new_head:
         before = f"{found[head_weight][0]} classes" if head_weight in found else "none"
+        if other_classes and before == f"{num_classes} classes":
+            before += " with other names" if source.classes else " without names"
         hidden = " and ".join(map(str, graph.options.get("head", ())))
         behind = f" behind hidden layers of {hidden}" if hidden else ""
         notes.append(

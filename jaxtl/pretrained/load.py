@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def load(
     *,
     weights: str | Path | None = "default",
     num_classes: int | None = None,
+    classes: Sequence[str] | None = None,
     in_chans: int | None = None,
     until: str | None = None,
     seed: int = 0,
@@ -43,6 +44,8 @@ def load(
             random weights from ``seed``.
         num_classes: size of the new head. Default: as in the weights. With another number the head is freshly
             initialised from ``seed``, and that is said. 0: no head; the model returns pooled features.
+        classes: names of the classes to tell apart, in place of ``num_classes``. The head is kept where the weights
+            name the same classes in this order; any other is freshly initialised, one for as many classes as well.
         in_chans: channels of the images. Another number than in the weights adapts the first convolution as timm
             does: for 1 the RGB filters are summed, for n they are repeated and scaled by 3/n; mean and std follow.
         until: cuts the network after this stage; pooling and a new head follow.
@@ -62,7 +65,15 @@ def load(
     ('stem', 'layer1', 'layer2', 'layer3', 'layer4', 'fc')
     """
     source = from_folder(name, str(name), weights) if isinstance(name, Path) else resolve(name, weights)
-    return _build(source, num_classes=num_classes, in_chans=in_chans, until=until, seed=seed, options=options)
+    return _build(
+        source,
+        num_classes=num_classes,
+        classes=None if classes is None else _names(classes, num_classes),
+        in_chans=in_chans,
+        until=until,
+        seed=seed,
+        options=options,
+    )
 
 
 def from_torch(
@@ -109,10 +120,20 @@ def _check(name: str, value: Any, least: int) -> None:
         raise InputError(f"{name} must be a whole number from {least} on, not {value!r}")
 
 
+def _names(classes: Sequence[str], num_classes: int | None) -> tuple[str, ...]:
+    names = tuple(classes)
+    if isinstance(classes, str) or not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f"classes must be names, like ('cat', 'dog'), not {classes!r}")
+    if num_classes not in (None, len(names)):
+        raise InputError(f"classes names {len(names)} and num_classes is {num_classes}; give one of the two")
+    return names
+
+
 def _build(
     source: Source,
     *,
     num_classes: int | None,
+    classes: tuple[str, ...] | None = None,
     in_chans: int | None,
     until: str | None,
     seed: int,
@@ -121,6 +142,7 @@ def _build(
     _check("num_classes", num_classes, 0)
     _check("in_chans", in_chans, 1)
     _check("seed", seed, 0)
+    num_classes = num_classes if classes is None else len(classes)
     notes: list[str] = []
     size = options.get("img_size", source.options.get("img_size"))
     if "img_size" not in option_names(source.architecture):
@@ -149,7 +171,10 @@ def _build(
         arrays: dict[str, Any] = graph.initialise([*graph.params, *graph.batch_stats], seed)
         notes.append(f"all weights of {source.name} are random, from seed {seed}")
     else:
-        graph, arrays, new_head = fill(source, num_classes, in_chans, until, seed, options, notes, other_head)
+        other_classes = classes is not None and classes != source.classes
+        graph, arrays, new_head = fill(
+            source, num_classes, in_chans, until, seed, options, notes, other_head, other_classes
+        )
         channels = graph.options["in_chans"]
     if head and head_given and not graph.network.num_classes:
         raise InputError(f"head={head} needs classes to lead to; pass num_classes=N")
@@ -168,7 +193,7 @@ def _build(
         batch_stats=_nested(arrays, graph.batch_stats),
         preprocess=preprocess,
         name=source.name,
-        classes=source.classes if known else None,
+        classes=source.classes if known else classes,
         notes=tuple(notes),
         license=source.license,
         pretrained=source.arrays is not None,

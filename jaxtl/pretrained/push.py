@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jaxtl.errors import InputError
+from jaxtl.files import expanded
 from jaxtl.pretrained.card import CARD
 from jaxtl.pretrained.config import CONFIG, read_config
 from jaxtl.pretrained.hub_errors import interruption
@@ -29,7 +30,7 @@ def push(folder: str | Path, repo_id: str, *, private: bool = False) -> str:
     Raises:
         InputError: the folder is no such folder, nobody is logged in, or the hub refuses or cannot be reached.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     read_config(folder)
     if not (folder / WEIGHTS).is_file():
         raise InputError(f"{folder} has no {WEIGHTS}: push takes a folder that `jaxtl export` wrote for timm")

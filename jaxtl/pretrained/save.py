@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxtl import __version__
-from jaxtl.files import written_together
-from jaxtl.model import Model
+from jaxtl.files import expanded, written_together
+from jaxtl.model import Model, check_whole
 from jaxtl.pretrained import names
 from jaxtl.pretrained.config import CONFIG, check_config
 
@@ -29,7 +29,8 @@ def save(model: Model, folder: str | Path, *, training: dict[str, Any] | None = 
         training: anything JSON holds about how the model was made, kept under ``config["jaxtl"]["training"]``.
 
     Raises:
-        InputError: the path is a file, or cannot be written; the model has other than one name for each class.
+        InputError: the path is a file, or cannot be written; the model has other than one name for each class, or
+            other parameters or statistics than its network.
 
     >>> import tempfile, jaxtl
     >>> model = jaxtl.load("cifar_resnet20", weights=None, num_classes=2)
@@ -37,7 +38,8 @@ def save(model: Model, folder: str | Path, *, training: dict[str, Any] | None = 
     >>> jaxtl.load(folder).classes
     ('ant', 'bee')
     """
-    folder = Path(folder)
+    folder = expanded(folder)
+    check_whole(model)
     with written_together(folder) as unfinished:
         write_model(model, unfinished, config_of(model, training))
     return folder

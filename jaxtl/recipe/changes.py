@@ -18,12 +18,16 @@ def with_changes(
     fields: Mapping[str, Any],
     changes: Iterable[tuple[str, Any]],
     default: Callable[[tuple[str, ...], Fields], Fields],
+    takes_out: Callable[[list[str]], bool] = lambda keys: False,
 ) -> Fields:
     """A copy with each ``(dotted name, value)`` put in its place, in order; mappings on the way are made where missing.
 
     Everything after ``groups.`` is one key, since globs hold dots; a new rule there goes before all others. ``default``
     gives what else a mapping that was missing holds, from the keys that lead to it and all fields once they are
-    changed.
+    changed. ``takes_out`` says of which keys the value None means that they go.
+
+    Raises:
+        InputError: a name that leads to nothing that can be set, or taken out.
 
     >>> with_changes({"a": {"b": 1}}, [("a.c", 2), ("groups.layer4.*", "slow")], lambda keys, fields: {"*": "frozen"})
     {'a': {'b': 1, 'c': 2}, 'groups': {'layer4.*': 'slow', '*': 'frozen'}}
@@ -33,6 +37,10 @@ def with_changes(
     for name, value in changes:
         first, *rest = path(name)
         value = as_given(value)
+        if value is None and takes_out([first, *rest]):
+            _take_out(changed, [first, *rest], name)
+            made = {keys: section for keys, section in made.items() if keys[: len(rest) + 1] != (first, *rest)}
+            continue
         if not rest:
             changed[first] = value
             made = {keys: section for keys, section in made.items() if keys[0] != first}
@@ -96,6 +104,15 @@ def as_given(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [as_given(inner) for inner in value]
     return value
+
+
+def _take_out(fields: Fields, keys: list[str], name: str) -> None:
+    section: Any = fields
+    for key in keys[:-1]:
+        section = section.get(key) if isinstance(section, dict) else None
+    if len(keys) > 1 and not (isinstance(section, dict) and keys[-1] in section):
+        raise InputError(f"{name!r} cannot be taken out by null: the recipe does not have it")
+    section.pop(keys[-1], None)
 
 
 def _section(fields: Fields, keys: list[str], name: str, made: dict[tuple[str, ...], Fields]) -> Fields:

@@ -39,7 +39,10 @@ def group_problems(groups: Mapping[str, str], optimizer: Iterable[str]) -> list[
         if entry == FROZEN:
             problems.append(f"optimizer.{FROZEN}: {FROZEN!r} is reserved for what never changes and takes no optimizer")
         elif entry not in used:
-            problems.append(f"optimizer.{entry} is used by no rule under groups" + nearest(entry, used))
+            near = nearest(entry, used)
+            problems.append(
+                f"optimizer.{entry} is used by no rule under groups{near or f'; optimizer.{entry}=null takes it out'}"
+            )
     if not used:
         problems.append("groups freezes everything, so nothing would be trained")
     rules = list(groups)
@@ -68,7 +71,10 @@ def _strategy_problems(recipe: Recipe) -> list[str]:
     if recipe.strategy is None:
         return []
     own = [name for name in STRATEGY_FIELDS if name in recipe.model_fields_set]
-    problems = [f"strategy {recipe.strategy!r} sets {name} itself; give one of the two" for name in own]
+    problems = [
+        f"strategy {recipe.strategy!r} sets {name} itself; take one of them out ({name}=null or strategy=null)"
+        for name in own
+    ]
     for group in recipe.optimizer:
         if group not in ("slow", "fast"):
             problems.append(f"optimizer.{group}: a strategy's groups are 'slow' (the body) and 'fast' (the head)")

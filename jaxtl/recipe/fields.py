@@ -47,6 +47,7 @@ Range = Annotated[
 ]
 Text = Annotated[str, Field(min_length=1)]
 Location = Annotated[Text, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)]
+Output = Annotated[Location, AfterValidator(os.path.expanduser)]
 Size = Annotated[
     tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]],
     Field(strict=False),

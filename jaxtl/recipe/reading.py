@@ -10,8 +10,7 @@ from typing import Any
 import yaml
 
 from jaxtl.errors import InputError, nearest
-from jaxtl.recipe.changes import with_changes
-from jaxtl.recipe.recipe import Recipe, checked, section_default
+from jaxtl.recipe.recipe import Recipe, changed
 
 
 def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
@@ -20,7 +19,9 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     Args:
         path: the file.
         overrides: ``"epochs=3"``, ``"optimizer.fast.lr=3e-4"``, ``"groups.layer4.*=slow"``; the value is read as
-            YAML. A group rule that is new goes before all others, so that it wins.
+            YAML. A group rule that is new goes before all others, so that it wins. ``null`` for a field that does not
+            take it, or for an entry of groups or optimizers, takes it out; a strategy takes the place of what it
+            decides, which is said.
 
     Raises:
         InputError: no such file, no YAML (with the line), or a recipe that does not hold, with every problem in it.
@@ -34,7 +35,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     fields = _read(Path(path))
     changes = [_change(override) for override in overrides]
     place = f"{os.fspath(path)} with {' '.join(overrides)}" if changes else os.fspath(path)
-    return checked(with_changes(fields, changes, section_default), place)
+    return changed(fields, changes, place)
 
 
 def as_recipe(given: Recipe | Mapping[str, Any] | str | os.PathLike[str] | None) -> Recipe:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from jaxtl.errors import InputError
-from jaxtl.recipe.changes import as_given, with_changes
+from jaxtl.notices import say
+from jaxtl.recipe.changes import as_given, path, with_changes
 from jaxtl.recipe.coherence import STRATEGY_FIELDS, Contradictions, group_problems, training_problems
-from jaxtl.recipe.fields import Group, Location, Number, Section, Text, named
+from jaxtl.recipe.fields import Group, Number, Output, Section, Text, named
 from jaxtl.recipe.optimizers import AdamW, AnyOptimizer, Optimizer
 from jaxtl.recipe.problems import explain, listed
+from jaxtl.recipe.removal import takes_out, without_decided
 from jaxtl.recipe.schedules import Cosine, GivenSchedule
 from jaxtl.recipe.sections import DataSection, ModelSection
 from jaxtl.recipe.training import BatchNormPolicy, ClassWeights, Loss, Phase, Precision, Softmax, StrategyName
@@ -121,7 +124,7 @@ class Recipe(Section):
     """Random variants of each training image, drawn once, one an epoch and then the first again. null: one where
     augmentation is not random, 5 for phases on cached features, a fresh one in every epoch for others."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    output: Location | None = None
+    output: Output | None = None
     """Folder for the tuned model, the history and the checkpoints; null: nothing is written."""
 
     if not TYPE_CHECKING:  # editors know the fields from above
@@ -175,10 +178,13 @@ class Recipe(Section):
     def replace(self, **fields: Any) -> Recipe:
         """A copy with some fields changed; a dotted name reaches into a section: ``**{"optimizer.fast.lr": 3e-4}``.
 
+        None for a field that does not take it, or for an entry of groups or optimizers, takes it out. A strategy takes
+        the place of what it decides, which is said.
+
         Raises:
             InputError: unknown fields or values that do not fit, all of them at once.
         """
-        return checked(with_changes(as_given(self), fields.items(), section_default), "recipe")
+        return changed(as_given(self), list(fields.items()), "recipe")
 
     def to_yaml(self) -> str:
         """The whole recipe as YAML, defaults included, that ``load_recipe`` reads back as an equal recipe.
@@ -215,6 +221,17 @@ def section_default(keys: tuple[str, ...], fields: Mapping[str, Any]) -> dict[st
     if keys == ("optimizer",) and _is_rules(groups := fields.get("groups", DEFAULT_GROUPS)):
         return as_given(default_optimizer(groups))
     return {}
+
+
+def changed(fields: Mapping[str, Any], changes: Iterable[tuple[str, Any]], place: str) -> Recipe:
+    """The checked recipe of fields, some of them changed by their dotted names, as ``Recipe.replace`` does it."""
+    changes = list(changes)
+    strategy = dict(changes).get("strategy")
+    if strategy is not None:
+        fields, left_out = without_decided(fields, {path(name)[0] for name, _ in changes})
+        if left_out:
+            say(f"strategy {strategy!r} takes the place of the recipe's {', '.join(left_out)}")
+    return checked(with_changes(fields, changes, section_default, partial(takes_out, Recipe)), place)
 
 
 def checked(fields: Mapping[str, Any], place: str) -> Recipe:

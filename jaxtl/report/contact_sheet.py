@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import printable
+from jaxtl.files import expanded
 
 _CELL = 1.7  # inches
 _TEXT = 28  # characters that fit below an image
@@ -47,7 +48,7 @@ def contact_sheet(
         axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.set_title(_shortened(printable(caption)), fontsize=7, y=-0.14, parse_math=False)
     figure.suptitle(printable(title), fontsize=9, x=0.01, ha="left", parse_math=False)
-    target = Path(path)
+    target = expanded(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, format="png")
     return target

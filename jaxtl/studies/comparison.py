@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from jaxtl.errors import InputError, nearest
+from jaxtl.files import expanded
 from jaxtl.notices import say
 from jaxtl.recipe import Recipe
 from jaxtl.recipe.changes import as_given
@@ -55,16 +56,17 @@ def compare(
         InputError: unknown strategies, what keeps any run from being done or compared, or an output that holds runs of
             other recipes, of other images or weights, or other results.
     """
+    output = expanded(output)
     named = _named(recipe, strategies)
     if not isinstance(strategies, Mapping):
         say_what_is_left_out(recipe)
     shared = {} if samples is None else {"data.train_samples": samples}
-    recipes = {name: seeded(its, name, seeds, Path(output), shared) for name, its in named.items()}
-    check_results(Path(output), named)
+    recipes = {name: seeded(its, name, seeds, output, shared) for name, its in named.items()}
+    check_results(output, named)
     images = "" if samples is None else f"{samples} training images, "
     title = f"Accuracy on validation images: {images}{recipe.epochs} epochs, {seeds} seed{'s' * (seeds != 1)}"
     found = run_all(recipes, progress=progress, title=title, label="strategy")
-    return written(Path(output), found, {"samples": samples, "epochs": recipe.epochs, "seeds": seeds})
+    return written(output, found, {"samples": samples, "epochs": recipe.epochs, "seeds": seeds})
 
 
 def with_strategy(recipe: Recipe, name: str) -> Recipe:

@@ -16,7 +16,7 @@ from typing import Any
 from jaxtl.data.dataset import Data
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.errors import InputError
-from jaxtl.files import make_folder
+from jaxtl.files import expanded, make_folder
 from jaxtl.model import Model
 from jaxtl.models.registry import option_names
 from jaxtl.notices import quiet
@@ -131,7 +131,7 @@ def plan(
     if budget is not None and not budget > 0:
         raise InputError(f"the budget must be above 0 seconds, not {budget:g}")
     begun = time.perf_counter()
-    path = None if output is None else Path(output)
+    path = None if output is None else expanded(output)
     given = {"name": model_name, "weights": None if weights is None else str(weights), "until": until}
     images: dict[str, Any] = {"source": source, "augment": "light", **labels}
     images |= {"size": size} if size else {}

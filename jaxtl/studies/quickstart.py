@@ -12,7 +12,7 @@ from typing import Any
 from jaxtl.data.bands import as_grey
 from jaxtl.data.dataset import Data
 from jaxtl.data.open import open_data
-from jaxtl.files import make_folder
+from jaxtl.files import expanded, make_folder
 from jaxtl.finetune.labels import FROZEN
 from jaxtl.model import Model
 from jaxtl.notices import quiet
@@ -70,6 +70,7 @@ def run(output: Path, seeds: int = 3) -> dict[str, list[float]]:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
+    output = expanded(output)
     make_folder(output)
     begun = time.perf_counter()
     console.print(

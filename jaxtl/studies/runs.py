@@ -194,7 +194,7 @@ def _seconds(history: Records) -> float:
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
     """What a run depends on."""
-    return recipe.model_dump(mode="json", exclude={"output", "eval_batch_size"})
+    return recipe.model_dump(mode="json", exclude={"output"})
 
 
 def finished(recipe: Recipe) -> Run | None:

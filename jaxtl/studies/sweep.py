@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from jaxtl.errors import InputError
+from jaxtl.files import expanded
+from jaxtl.notices import quiet
 from jaxtl.recipe import Recipe
 from jaxtl.recipe.reading import read_value
 from jaxtl.studies.comparison import check_results, seeded, written
@@ -42,15 +45,17 @@ def sweep(
         InputError: fields or values that the recipe does not take, a field without a value, with one twice, or
             without an effect; and as ``compare``.
     """
+    output = expanded(output)
     combinations = grid(fields)
-    recipes = {
-        name: seeded(recipe.replace(**settings), name, seeds, Path(output)) for name, settings in combinations.items()
-    }
+    recipes = {}
+    for number, (name, settings) in enumerate(combinations.items()):
+        with quiet() if number else nullcontext():  # what a change leaves out is said once
+            recipes[name] = seeded(recipe.replace(**settings), name, seeds, output)
     _check_effect(fields, recipes)
-    check_results(Path(output), recipes)
+    check_results(output, recipes)
     title = f"Accuracy on validation images: {seeds} seed{'s' * (seeds != 1)}"
     found = run_all(recipes, progress=progress, title=title, label=", ".join(fields))
-    return written(Path(output), found, {"seeds": seeds}, combinations)
+    return written(output, found, {"seeds": seeds}, combinations)
 
 
 def _check_effect(fields: Mapping[str, Any], recipes: Mapping[str, Sequence[Recipe]]) -> None:

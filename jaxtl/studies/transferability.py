@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from jaxtl.files import expanded
 from jaxtl.finetune.labels import FROZEN
 from jaxtl.notices import quiet
 from jaxtl.pretrained.load import load
@@ -46,7 +47,7 @@ def transferability(recipe: Recipe, *, output: str | Path, seeds: int = 1, progr
         InputError: a recipe without model or data, with optimizers for other groups than slow and fast and not for
             these two, what keeps any run from being done, or an output of other runs or results.
     """
-    folder = Path(output)
+    folder = expanded(output)
     say_what_is_left_out(recipe)
     with quiet():
         first = prepare(frozen_up_to(recipe, 0, ()))

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the latest, to continue from to the same bits, and the best."""
+"""Checkpoints of a run: the latest, to continue from, and the best."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxtl.errors import InputError
 from jaxtl.finetune.phases import score
+from jaxtl.train.interrupts import held_back
 from jaxtl.train.state import TrainState
 
 Records = list[dict[str, Any]]
@@ -61,19 +62,21 @@ class Checkpoints:
         return self._manager.best_step()
 
     def save(self, epoch: int, state: TrainState, history: Records) -> None:
-        """Saves the state after an epoch. When this returns it is on disk, whole."""
+        """Saves the state after an epoch. When this returns it is on disk, whole; a Ctrl-C meanwhile waits for it."""
         args = self._ocp.args.Composite(
             state=self._ocp.args.StandardSave(_storable(state)),
             run=self._ocp.args.JsonSave({"identity": self._identity, "history": history}),
         )
-        self._manager.save(epoch, args=args, metrics={"score": score(history[-1])}, force=True)
+        with held_back():
+            self._manager.save(epoch, args=args, metrics={"score": score(history[-1])}, force=True)
 
     def records(self, epoch: int) -> Records:
         """The history as it was saved after an epoch."""
         return self._run(epoch)["history"]
 
     def _run(self, epoch: int) -> dict[str, Any]:
-        return self._manager.restore(epoch, args=self._ocp.args.Composite(run=self._ocp.args.JsonRestore()))["run"]
+        with held_back():
+            return self._manager.restore(epoch, args=self._ocp.args.Composite(run=self._ocp.args.JsonRestore()))["run"]
 
     def restore(self, epoch: int, like: TrainState) -> tuple[TrainState, Records]:
         """The state and the history as they were saved after an epoch, onto the devices of ``like``.
@@ -84,7 +87,9 @@ class Checkpoints:
         self.check(epoch)
         example = _storable(like)
         args = self._ocp.args.Composite(state=self._ocp.args.StandardRestore(jax.tree.map(_abstract, example)))
-        stored = jax.tree.map(_placed_as, self._manager.restore(epoch, args=args)["state"], example)
+        with held_back():
+            found = self._manager.restore(epoch, args=args)["state"]
+        stored = jax.tree.map(_placed_as, found, example)
         leaves, structure = jax.tree.flatten(like.opt_state)
         state = like.replace(
             step=stored["step"],
@@ -109,6 +114,8 @@ class Checkpoints:
             for key in sorted(before.keys() | self._identity.keys())
             if before.get(key) != self._identity.get(key)
         }
+        if None in (before.get("eval_batch_size"), self._identity.get("eval_batch_size")):
+            different.pop("eval_batch_size", None)  # which counts where something else says so
         if len(different) > 1:
             different.pop("features", None)  # which follow from the rest
         if "data" not in different:

@@ -1,7 +1,8 @@
 """The output of a network's fixed part for every image of a split: computed once, kept on disk, found again.
 
 It is keyed by everything that its numbers depend on: the weights and statistics of the part, its options, the images,
-their preprocessing and, of training images, the random changes of the view; and by the precision.
+their preprocessing and, of training images, the random changes of the view; and by the precision and the batches in
+which it was computed.
 """
 
 from __future__ import annotations
@@ -101,12 +102,12 @@ def features_of(
         split: "train" or "val".
         view: which random variant of the training images (``data.view_batches``); None: evaluation's pixels.
         seed: of the variants.
-        batch_size: images at once; it changes the result by rounding at most.
+        batch_size: images at once; it changes the result by rounding at most, so that others are kept apart.
 
     Returns:
         (N, ...) in the split's order; memory-mapped from the cache, or in memory where the cache has no room for it.
     """
-    key = _key(part, data, split, view, seed)
+    key = _key(part, data, split, view, seed, batch_size)
     if (found := _stored(key)) is not None:
         return found
     count = len(data.train if split == "train" else data.val)
@@ -157,9 +158,9 @@ def _named(about: dict[str, Any]) -> str:
     return f"features ({about['what']}, {about['of']})"
 
 
-def _key(part: FixedPart, data: Data, split: str, view: int | None, seed: int) -> str:
+def _key(part: FixedPart, data: Data, split: str, view: int | None, seed: int, batch_size: int) -> str:
     digest = hashlib.sha256(part.key().encode())
-    settings: list[Any] = [data.content_key(split), data.preprocess.to_dict()]
+    settings: list[Any] = [data.content_key(split), data.preprocess.to_dict(), batch_size]
     if view is not None:
         settings += [data.train_preprocess.to_dict(), asdict(data.augment), data.storage.kind, seed, view]
     digest.update(json.dumps(settings, sort_keys=True, default=repr).encode())

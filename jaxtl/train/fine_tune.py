@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from jaxtl.backend import on_cpu
 from jaxtl.compiled import keep_compiled
@@ -78,7 +79,8 @@ def fine_tune(
         recipe: default ``Recipe()``: everything trains for 5 epochs, the head at 1e-3 and the body at 1e-4 (AdamW).
             Or the path of a YAML file, whose ``model`` and ``data`` are not used, or a mapping of fields.
         resume: continue the run in ``recipe.output`` from its last whole epoch, to the same bits as if it had never
-            stopped (on the same kind of device).
+            stopped (on the same kind of device; on a GPU where XLA's kernels are deterministic and the compiled
+            programs are kept: docs/recipes.md).
         progress: show a bar and a line an epoch on standard error.
         fields: of the recipe, to change: ``epochs=3``, ``groups={"head": "fast", "*": "frozen"}``, ... .
 
@@ -86,6 +88,8 @@ def fine_tune(
         InputError: recipe, model and data do not fit together; or the output holds a run already and ``resume`` is
             not given, or holds another run and it is, or another process is training into it.
         FloatingPointError: the loss is not finite any more; the first tensor that is not is named.
+
+    A run that ends so, or by Ctrl-C, first writes the models of its epochs until then.
 
     >>> import jaxtl
     >>> model = jaxtl.load("cifar_resnet20", weights=None, num_classes=10, in_chans=1)
@@ -96,6 +100,7 @@ def fine_tune(
     """
     keep_compiled()
     check_kinds(model, data)
+    _check_keywords(fields)
     recipe = as_recipe(recipe)
     recipe = recipe.replace(**fields) if fields else recipe
     if on_cpu() and recipe.batch_size * math.prod(data.train_preprocess.size) >= MANY_PIXELS:
@@ -138,27 +143,64 @@ def fine_tune(
         if output is not None:
             write_history(output, loop.history)
         bar = stack.enter_context(Progress(loop.most_steps, loop.steps, recipe.batch_size, progress))
-        while position(recipe, loop.history) is not None and recipe.epochs:
-            loop.advance(bar)
+        answering = {"classes": data.classes, "task": task_of(recipe.loss.name)}
+        try:
+            while position(recipe, loop.history) is not None and recipe.epochs:
+                loop.advance(bar)
+                if checkpoints is not None and output is not None:
+                    checkpoints.save(loop.history[-1]["epoch"], loop.state, loop.history)
+                    write_history(output, loop.history)
+                bar.record(loop.history[-1], recipe.epochs)
+        except (KeyboardInterrupt, FloatingPointError):
             if checkpoints is not None and output is not None:
-                checkpoints.save(loop.history[-1]["epoch"], loop.state, loop.history)
-                write_history(output, loop.history)
-            bar.record(loop.history[-1], recipe.epochs)
+                _leave_results(output, recipe, data, checkpoints, loop, model.replace(**answering))
+            raise
 
-        tuned = loop.state.to_model(model).replace(classes=data.classes, task=task_of(recipe.loss.name))
+        tuned = loop.state.to_model(model).replace(**answering)
         best = max(loop.history, key=lambda record: (score(record), record["epoch"]))
         if output is not None:
-            write_results(output, recipe, data, loop.history, tuned, _best(checkpoints, loop, tuned))
+            best_one = None if checkpoints is None else _restored(checkpoints, checkpoints.best, loop, tuned)
+            write_results(output, recipe, data, loop.history, tuned, best_one)
     return Result(tuned, loop.history, best, output)
 
 
-def _best(checkpoints: Checkpoints | None, loop: Loop, tuned: Model) -> tuple[Model, Any] | None:
-    if checkpoints is None or checkpoints.best is None:
+def _check_keywords(fields: Mapping[str, Any]) -> None:
+    """Refuses what belongs to a loop of one's own."""
+    optimizers = fields.get("optimizer")
+    given = optimizers.values() if isinstance(optimizers, Mapping) else [optimizers]
+    own = ["a label function"] if callable(fields.get("groups")) else []
+    own += ["an optimizer of optax's"] if any(isinstance(one, optax.GradientTransformation) for one in given) else []
+    if own:
+        raise InputError(
+            f"fine_tune does not take {' or '.join(own)}, which are for jaxtl.make_train_step; write parts of the "
+            "network and optimizers by name: groups={'head': 'fast', 'layer4': 'slow', '*': 'frozen'}, "
+            "optimizer={'fast': {'name': 'adamw', 'lr': 1e-3}, 'slow': {'lr': 1e-4}}"
+        )
+
+
+def _restored(checkpoints: Checkpoints, epoch: int | None, loop: Loop, like: Model) -> tuple[Model, Any] | None:
+    """The model after an epoch, and its record; None where no epoch was saved."""
+    if epoch is None:
         return None
-    epoch = checkpoints.best
-    record = next(record for record in loop.history if record["epoch"] == epoch)
+    record = checkpoints.records(epoch)[-1]
     state, _ = checkpoints.restore(epoch, loop.like(max(record["phase"] - 1, 0)))
-    return state.to_model(tuned), record
+    return state.to_model(like), record
+
+
+def _leave_results(output: Path, recipe: Recipe, data: Data, checkpoints: Checkpoints, loop: Loop, like: Model) -> None:
+    """Writes what a run has come to that stops before its end, and says where; what stopped it is not to be hidden."""
+    last = checkpoints.latest
+    try:
+        tuned = _restored(checkpoints, last, loop, like)
+        if last is None or tuned is None:
+            return
+        best = _restored(checkpoints, checkpoints.best, loop, like)
+        write_results(output, recipe, data, checkpoints.records(last), tuned[0], best)
+    except Exception as error:
+        say(f"the models of the epochs so far could not be written to {output}: {error}")
+        return
+    said = f"{output / 'model'} holds the model after epoch {last}"
+    say(f"{said}, {output / 'best'} that after epoch {checkpoints.best}, the best")
 
 
 def _kept_as_begun(data: Data, begun_with: dict[str, Any]) -> Data:
@@ -191,6 +233,8 @@ def _identity(model: Model, data: Data, recipe: Recipe, cached: tuple[CachedPhas
         "storage": data.storage.kind,
         "features": [phase and phase.identity for phase in cached],
     }
+    if any(cached) or recipe.recalibrate or recipe.linear_probe:
+        identity["eval_batch_size"] = recipe.eval_batch_size  # features and statistics are computed in such batches
     return json.loads(json.dumps(identity, default=repr))
 
 

@@ -75,5 +75,5 @@ def _classes(model: Model, data: Data) -> Iterator[str]:
         ]
         yield (
             f"its classes are not the data's ({', '.join(different[:5])}): use data with the same class names, "
-            "or a new head (model.replace(classes=None) if only the names differ)"
+            "load it with classes=data.classes for a new head, or model.replace(classes=None) if only the names differ"
         )

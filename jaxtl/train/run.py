@@ -17,6 +17,7 @@ from jaxtl.notices import say
 from jaxtl.pretrained.load import load
 from jaxtl.recipe import Augment as AugmentRanges
 from jaxtl.recipe import DataSection, Recipe
+from jaxtl.train.evaluate import check_fits
 from jaxtl.train.fine_tune import Result, fine_tune
 from jaxtl.train.fitted import check_fittable
 from jaxtl.train.task import check_task, with_task
@@ -52,6 +53,8 @@ class Prepared:
 def prepare(recipe: Recipe) -> Prepared:
     """The model with a head for the data's classes, the data with the model's preprocessing, and the optimizer.
 
+    The head is that of the weights where these name the same classes, as those of a run do; any other is new.
+
     Raises:
         InputError: sections that are missing, or whatever model, data and groups find wrong.
     """
@@ -64,7 +67,7 @@ def prepare(recipe: Recipe) -> Prepared:
     model = load(
         network.name,
         weights=None if recipe.strategy == "scratch" else network.weights,
-        num_classes=len(found.classes),
+        classes=found.classes,
         until=network.until,
         seed=recipe.seed,
         in_chans=network.in_chans,
@@ -101,6 +104,7 @@ def settle(model: Model, data: Data, recipe: Recipe) -> Prepared:
     >>> len(settle(model, jaxtl.open_data("digits", model), Recipe.from_keywords(strategy="gradual")).optimizers)
     4
     """
+    check_fits(model, data)
     expanded = expand(recipe, model.graph)
     check_task(expanded, data)
     check_fittable(model, expanded)

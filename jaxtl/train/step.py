@@ -15,6 +15,7 @@ from jaxtl.data.preprocess import normalise
 from jaxtl.errors import InputError, nearest
 from jaxtl.finetune.batch_norm import modes_of
 from jaxtl.finetune.frozen_prefix import frozen_prefix
+from jaxtl.finetune.labels import FROZEN, some_paths
 from jaxtl.finetune.optimizer import Optimizer, bound_to, groups_in
 from jaxtl.jitted import jit
 from jaxtl.model import Model
@@ -26,7 +27,7 @@ from jaxtl.train.mixing import mix
 from jaxtl.train.state import TrainState
 from jaxtl.train.test_time import averaged, variants
 from jaxtl.train.update import updated
-from jaxtl.trees import Tree, combine, partition
+from jaxtl.trees import Tree, combine, flatten, partition
 
 Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
@@ -78,8 +79,8 @@ def make_train_step(
 
     Raises:
         InputError: labels and transforms that do not fit together. By the step: a batch with a mask, images that are
-            neither, a loss that does not give one number an image, rates that an optimizer does not take, or moving
-            averages in the state or in the step alone.
+            neither, a loss that does not give one number an image, rates that an optimizer does not take, moving
+            averages in the state or in the step alone, or a state of another optimizer.
 
     >>> import jaxtl, optax, numpy as np
     >>> model = jaxtl.load("cifar_resnet20", weights=None)
@@ -142,6 +143,7 @@ def train_step_function(
         state: TrainState, batch: Batch, rates: Mapping[str, jax.Array] | None = None
     ) -> tuple[TrainState, Metrics]:
         _check_given(batch, rates, bound)
+        _check_state(state, groups, bound)
         rng = jax.random.fold_in(state.rng, state.step)
         if accumulate == 1:
             (gradients, value, score), stats = gradients_of(state, state.batch_stats, batch, rng)
@@ -181,6 +183,22 @@ def _check_given(batch: Batch, rates: Mapping[str, jax.Array] | None, optimizer:
             f"rates are given, and the optimizer of {', '.join(map(repr, own))} has its own and takes none: leave "
             "rates out; or, for a transform of yours that takes them, name its group in optimizer.rates"
         )
+
+
+def _check_state(state: TrainState, groups: Mapping[str, str], optimizer: Optimizer) -> None:
+    remedy = "make it with the optimizer of the step, jaxtl.TrainState.create(model, optimizer)"
+    trained = {path for path, group in groups.items() if group != FROZEN}
+    found = set(flatten(state.params))
+    if found != trained:
+        of_one = [
+            f"the {which} alone trains {some_paths(sorted(paths))}"
+            for which, paths in (("state", found - trained), ("step", trained - found))
+            if paths
+        ]
+        raise InputError(f"the state is not for this step: {'; '.join(of_one)}: {remedy}")
+    wanted: Any = jax.tree.structure(jax.eval_shape(optimizer.init, state.params))
+    if wanted != jax.tree.structure(state.opt_state):
+        raise InputError(f"the state holds the memory of another optimizer than this step's: {remedy}")
 
 
 def _check_after(model: Model, groups: Mapping[str, str], modes: Modes, after: str | None, *, mixes: bool) -> None:

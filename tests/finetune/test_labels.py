@@ -50,6 +50,13 @@ def test_labels_that_are_no_names_are_all_listed() -> None:
         assert path in str(error.value)
 
 
+def test_labels_that_cannot_be_called_so() -> None:
+    for label in (lambda path: "fast", lambda path, leaf, more: "fast", jaxtl.labels.head_only):
+        with pytest.raises(InputError, match=r"called as label\(path, leaf\)|call it, jaxtl.labels.head_only\(\)"):
+            groups_of({"fc": {"bias": 0}}, label)
+    assert groups_of({"fc": {"bias": 0}}, lambda *given: given[0]) == {"fc.bias": "fc.bias"}
+
+
 # --- parts ---------------------------------------------------------------------------------------------------------
 
 RESNET = Graph("resnet50", num_classes=5)

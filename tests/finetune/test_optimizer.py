@@ -250,6 +250,9 @@ def test_misfits_show_when_it_is_bound() -> None:
         (lambda scale: optax.sgd(scale), training("fc"), "needs a label that has scales"),
         ([optax.sgd(1.0)], training("fc"), "transforms is a list"),
         ({"fast": optax.sgd(1.0)}, {"head": "fast"}, r"the label is a dict; .*jaxtl.labels.by_pattern"),
+        ({"fast": optax.sgd(1.0)}, jaxtl.labels.head_only, r"call it, jaxtl.labels.head_only\(\)"),
+        ({"fast": optax.sgd(1.0)}, jaxtl.labels.layerwise, r"call it, jaxtl.labels.layerwise\(decay"),
+        ({"fast": optax.sgd(1.0)}, lambda path: "fast", r"called as label\(path, leaf\) .* this one takes \(path\)"),
     ],
 )
 def test_what_does_not_go_together(transforms, label, message: str) -> None:

@@ -507,3 +507,26 @@ def test_a_size_beside_weights_with_torchvisions_names() -> None:
     model = jaxtl.load("mobilenetv2_100", weights=file, num_classes=3, img_size=96)
     assert model.preprocess.size == (96, 96)
     assert model.params["conv_stem"]["kernel"].shape == (3, 3, 3, 32)
+
+
+def test_a_head_is_kept_for_the_same_classes_alone(tmp_path) -> None:
+    stored = small_model(until="layer1", num_classes=3).replace(classes=("ant", "bee", "cat"))
+    named = jaxtl.save(stored, tmp_path / "named")
+    unnamed = jaxtl.save(stored.replace(classes=None), tmp_path / "unnamed")
+    same = jaxtl.load(named, classes=["ant", "bee", "cat"])
+    assert (bits(same.params), same.classes, same.notes) == (bits(stored.params), stored.classes, ())
+    for folder, names, said in (
+        (named, ("ant", "cat", "bee"), "3 classes with other names in the weights"),
+        (unnamed, ("ant", "bee", "cat"), "3 classes without names in the weights"),
+        (named, ("ant", "bee"), "3 classes in the weights"),
+    ):
+        other = jaxtl.load(folder, classes=names, seed=1)
+        assert other.classes == names
+        assert other.notes == (f"the head 'fc' ({said}) is new: {len(names)} classes, initialised from seed 1",)
+        assert bits(other.params["layer1"]) == bits(stored.params["layer1"])
+        assert bits(other.params["fc"]) != bits(stored.params["fc"])
+    assert bits(jaxtl.load(unnamed, num_classes=3).params) == bits(stored.params)
+    with pytest.raises(InputError, match=r"classes must be names, like \('cat', 'dog'\), not 'ant'"):
+        jaxtl.load(named, classes="ant")
+    with pytest.raises(InputError, match="classes names 2 and num_classes is 3; give one of the two"):
+        jaxtl.load(named, classes=("ant", "bee"), num_classes=3)

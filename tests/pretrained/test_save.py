@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -186,3 +187,24 @@ def test_timm_reads_the_folder(channels: int, tmp_path) -> None:
     config = timm.data.resolve_data_config({}, model=theirs)
     assert tuple(config["input_size"][1:]) == model.preprocess.size
     assert tuple(config["mean"]) == model.preprocess.mean
+
+
+def test_what_is_no_whole_model_is_not_written(tmp_path) -> None:
+    model = small_model(until="layer1")
+    part = dataclasses.replace(model, params={"fc": model.params["fc"]})
+    other = model.replace(params={**model.params, "fc": {**model.params["fc"], "bias": np.zeros(7, np.float32)}})
+    for write in (jaxtl.save, lambda *given: jaxtl.export(*given, "jaxtl")):
+        with pytest.raises(InputError, match=r"bn1.bias, .* lacking"):
+            write(part, tmp_path / "out")
+        with pytest.raises(InputError, match=r"fc.bias of shape \(7,\) and not \(4,\)"):
+            write(other, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_home_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    model = small_model(until="layer1")
+    assert jaxtl.save(model, "~/saved") == tmp_path / "saved"
+    assert jaxtl.export(model, "~/exported", "jaxtl") == tmp_path / "exported"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["exported", "saved"]

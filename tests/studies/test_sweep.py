@@ -19,8 +19,9 @@ RECIPE = Recipe.from_keywords(
 )
 
 
-def test_one_run_for_each_combination(tmp_path, capsys) -> None:
-    rows = sweep(RECIPE, {"optimizer.fast.lr": [0.1, 0.01], "label_smoothing": [0.0, 0.1]}, output=tmp_path)
+def test_one_run_for_each_combination(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    rows = sweep(RECIPE, {"optimizer.fast.lr": [0.1, 0.01], "label_smoothing": [0.0, 0.1]}, output=f"~/{tmp_path.name}")
     assert [row["settings"] for row in rows] == [
         {"optimizer.fast.lr": 0.1, "label_smoothing": 0.0},
         {"optimizer.fast.lr": 0.1, "label_smoothing": 0.1},
@@ -41,6 +42,14 @@ def test_the_kinds_of_an_optimizer_are_values_too(tmp_path) -> None:
     rows = sweep(RECIPE, {"optimizer.fast.name": ["adamw", "sgd"]}, output=tmp_path, progress=False)
     stored = [json.loads((tmp_path / row["name"] / "seed-0" / "run.json").read_text())["recipe"] for row in rows]
     assert [recipe["optimizer"]["fast"]["name"] for recipe in stored] == ["adamw", "sgd"]
+
+
+def test_strategies_are_values_too(tmp_path, caplog, monkeypatch) -> None:
+    monkeypatch.setattr("jaxtl.studies.sweep.run_all", lambda recipes, **_: {name: [] for name in recipes})
+    monkeypatch.setattr("jaxtl.studies.sweep.written", lambda output, found, *_: list(found))
+    with caplog.at_level("INFO", logger="jaxtl"):
+        assert len(sweep(RECIPE, {"strategy": ["features", "full", "gradual"]}, output=tmp_path)) == 3
+    assert caplog.messages == ["strategy 'features' takes the place of the recipe's groups"]
 
 
 def test_a_value_that_diverges_is_told_and_the_others_are_tried(tmp_path, capsys, monkeypatch) -> None:

@@ -166,6 +166,10 @@ def test_an_interrupted_computation_leaves_nothing_behind(model, still, monkeypa
     assert not cache.entries()
     assert not list((cache.cache_folder() / "features").iterdir())
     whole = features_of(part, still, "train", batch_size=10)
+    features_of(part, still, "train", batch_size=10)
+    assert len(cache.entries()) == 1
+    features_of(part, still, "train", batch_size=20)  # rounds in its own way
+    assert len(cache.entries()) == 2
     assert whole.shape == (40, 32, 32, 16)
     assert np.isfinite(whole).all()
 

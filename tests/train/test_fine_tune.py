@@ -13,6 +13,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 from small_models import bits
 
@@ -139,8 +140,39 @@ def test_an_interrupted_run_continues_to_the_same_bits(model, data, whole, tmp_p
         jaxtl.fine_tune(model, data, RECIPE, output=output, progress=False)
     monkeypatch.undo()
     assert _comparable(_read(output)) == _comparable(whole.history[:2])
+    assert (output / "model").exists() == (how is KeyboardInterrupt)
     resumed = jaxtl.fine_tune(model, data, RECIPE, output=output, resume=True, progress=False)
     _assert_same(resumed, whole)
+
+
+def test_a_run_that_stops_leaves_the_models_of_its_epochs(model, data, whole, tmp_path, monkeypatch, caplog) -> None:
+    steps = data.steps_per_epoch(RECIPE.batch_size)
+    for how, done in ((KeyboardInterrupt, 0), (KeyboardInterrupt, 2), (FloatingPointError, 2)):
+        output = tmp_path / f"{how.__name__}-{done}"
+        caplog.clear()
+        _interrupt_after(monkeypatch, done * steps + 1, how)
+        with caplog.at_level("INFO", logger="jaxtl"), pytest.raises(how):
+            jaxtl.fine_tune(model, data, RECIPE, output=output, progress=False)
+        monkeypatch.undo()
+        assert (output / "model").exists() == (output / "best").exists() == bool(done)
+        assert ("holds the model after epoch 2" in caplog.text) == bool(done)
+        if done:
+            best = max(whole.history[:2], key=lambda record: (record["val_accuracy"], record["epoch"]))
+            measured = jaxtl.evaluate(jaxtl.load(output / "best", drop_path_rate=0.2), data, batch_size=40)
+            assert measured["accuracy"] == best["val_accuracy"]
+            said = json.loads((output / "model" / "config.json").read_text())["jaxtl"]["training"]["result"]
+            assert said["epoch"] == 2
+
+
+def test_what_cannot_be_written_does_not_hide_the_interrupt(model, data, tmp_path, monkeypatch, caplog) -> None:
+    def full(*_) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("jaxtl.train.fine_tune.write_results", full)
+    _interrupt_after(monkeypatch, data.steps_per_epoch(RECIPE.batch_size) + 1, KeyboardInterrupt)
+    with caplog.at_level("INFO", logger="jaxtl"), pytest.raises(KeyboardInterrupt):
+        jaxtl.fine_tune(model, data, RECIPE, output=tmp_path / "run", progress=False)
+    assert "could not be written" in caplog.text
 
 
 def _interrupt_after(monkeypatch, steps: int, how: type[BaseException]) -> None:
@@ -224,6 +256,17 @@ def test_a_model_that_does_not_fit_the_data_is_refused(model, data) -> None:
             jaxtl.fine_tune(network, data, RECIPE, progress=False)
         with pytest.raises(InputError, match=message):
             jaxtl.evaluate(network, data)
+
+
+def test_what_belongs_to_a_loop_of_ones_own_is_refused(model, data) -> None:
+    for fields, what in (
+        ({"groups": lambda path, leaf: "fast"}, "a label function"),
+        ({"groups": jaxtl.labels.head_only()}, "a label function"),
+        ({"optimizer": jaxtl.multi_transform({"fast": optax.sgd(1.0)}, jaxtl.labels.head_only())}, "an optimizer of o"),
+        ({"optimizer": {"fast": optax.sgd(1.0)}}, "an optimizer of optax's"),
+    ):
+        with pytest.raises(InputError, match=f"does not take {what}.*make_train_step; write .*groups={{'head'"):
+            jaxtl.fine_tune(model, data, progress=False, **fields)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(model, data, tmp_path) -> None:

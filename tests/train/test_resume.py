@@ -210,3 +210,19 @@ def test_a_killed_process_holds_nothing(model, tmp_path) -> None:
             jaxtl.fine_tune(model, _data(model), RECIPE, progress=False, **fields)
         process.kill()
     assert len(jaxtl.fine_tune(model, _data(model), RECIPE, progress=False, **fields).history) == 1
+
+
+@pytest.mark.parametrize("fields", [{"views": 2}, {"feature_cache": False, "recalibrate": True}])
+def test_other_batches_of_features_or_statistics_are_another_run(model, tmp_path, monkeypatch, fields) -> None:
+    """They would have other bits."""
+    given = model, _data(model), RECIPE.replace(**fields, output=str(tmp_path / "run"))
+    _stopped_after(1, monkeypatch, *given)
+    with pytest.raises(InputError, match="another run, so it cannot be continued: eval_batch_size: 40 then, 20 now"):
+        jaxtl.fine_tune(*given, resume=True, progress=False, eval_batch_size=20)
+
+
+def test_other_batches_in_validation_alone_are_none(model, tmp_path, monkeypatch) -> None:
+    given = model, _data(model), RECIPE.replace(epochs=2, feature_cache=False, output=str(tmp_path / "run"))
+    _stopped_after(1, monkeypatch, *given)
+    continued = jaxtl.fine_tune(*given, resume=True, progress=False, eval_batch_size=20)
+    assert len(continued.history) == 2

@@ -311,6 +311,21 @@ def test_rates_that_the_optimizer_would_not_use_are_refused(half_frozen) -> None
         train_step(jaxtl.TrainState.create(model, optimizer), batch(), {"all": 0.5})
 
 
+def test_a_state_of_another_optimizer_is_refused(half_frozen) -> None:
+    model, _, _, _, train_step = half_frozen
+    head = jaxtl.multi_transform({"all": optax.adamw(1e-2)}, training("fc"))
+    with pytest.raises(
+        jaxtl.InputError, match=r"the step alone trains layer3\..* and \d+ more: make it with the optim"
+    ):
+        train_step(jaxtl.TrainState.create(model, head), batch())
+    more = jaxtl.multi_transform({"all": optax.adamw(1e-2)}, training("layer2", "layer3", "fc"))
+    with pytest.raises(jaxtl.InputError, match=r"the state alone trains layer2\..*TrainState\.create"):
+        train_step(jaxtl.TrainState.create(model, more), batch())
+    other = jaxtl.multi_transform({"all": optax.sgd(1e-2)}, training("layer3", "fc"))
+    with pytest.raises(jaxtl.InputError, match="the memory of another optimizer than this step's: make it with"):
+        train_step(jaxtl.TrainState.create(model, other), batch())
+
+
 def test_transforms_that_go_by_the_loss_get_it() -> None:
     model = small_model(until="layer1")
     plateau = optax.contrib.reduce_on_plateau(accumulation_size=4)
