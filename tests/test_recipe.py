@@ -268,6 +268,13 @@ def test_a_strategy_takes_the_place_of_what_it_decides(write, caplog):
         "strategy 'gradual' takes the place of the recipe's groups, layer_decay, phases, optimizer.early"
     ]
     assert load_recipe(path).replace(strategy="gradual") == expected
+    changed = load_recipe(path, ["strategy=gradual", "optimizer.fast.lr=5"])
+    assert changed == expected.replace(**{"optimizer.fast.lr": 5.0})
+    with pytest.raises(
+        InputError, match=r"optimizer\.early: a strategy's groups .*; optimizer\.early=null takes it out"
+    ):
+        load_recipe(path, ["strategy=gradual", "optimizer.early.lr=5"])
+    assert load_recipe(write("groups: {'*': mid}\noptimizer: {mid: {lr: 1}}"), ["strategy=full"]).strategy == "full"
     caplog.clear()
     assert load_recipe(write("strategy: full"), ["strategy=gradual"]).strategy == "gradual"
     assert load_recipe(write("groups: {'*': fast}"), ["strategy=null"]).groups == {"*": "fast"}

@@ -166,7 +166,7 @@ def _too_few(root: Path, classes: dict[str, list[str]], tested: bool) -> list[st
         return []
     (only,) = classes
     inner = " (its subfolders may be the classes: open that folder)" if subfolders(root / only) else ""
-    if tested and not inner:
+    if tested:
         return []
     return [f"only one class, '{only}', in {root}{inner}: at least two are needed to tell apart"]
 

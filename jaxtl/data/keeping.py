@@ -192,8 +192,9 @@ class KeptImages:
             self._disk.map()
 
     def handed_over(self, index: int) -> np.ndarray:
-        """An image for the device, decoded before or now, which nothing here keeps from then on."""
-        return self._on_the_way.take(index)
+        """An image for the device, decoded before or now, which is not kept from then on, unless the evaluation shares
+        it."""
+        return self._memory(index) if self.at_least is None else self._on_the_way.take(index)
 
     def decoded(self, index: int) -> np.ndarray:
         """The image as it is kept on the device or on disk, decoded now."""
@@ -226,12 +227,17 @@ class KeptImages:
             self._add(self._writer, index)
         elif self._disk is not None and index in self._disk:
             return
-        elif self.storage.kind == "stream" and not self._memory.full:
-            self._memory(index)
-        elif self.storage.kind == "device" and not self._on_the_way.full:
-            self._on_the_way(index)
-        else:
+        elif self.storage.kind == "disk" or self._waiting.full:
             sources.check(self._source, index)
+        else:
+            self._waiting(index)
+
+    @property
+    def _waiting(self) -> Memory[np.ndarray]:
+        """Where images are kept that the look has decoded: those for the device until they are sent, unless the
+        evaluation takes the same."""
+        on_the_way = self.storage.kind == "device" and self.at_least is not None
+        return self._on_the_way if on_the_way else self._memory
 
     def _add(self, writer: Writer, index: int) -> None:
         if index not in writer:

@@ -143,6 +143,7 @@ def _build(
     _check("in_chans", in_chans, 1)
     _check("seed", seed, 0)
     num_classes = num_classes if classes is None else len(classes)
+    other_classes = classes is not None and classes != source.classes
     notes: list[str] = []
     size = options.get("img_size", source.options.get("img_size"))
     if "img_size" not in option_names(source.architecture):
@@ -171,7 +172,6 @@ def _build(
         arrays: dict[str, Any] = graph.initialise([*graph.params, *graph.batch_stats], seed)
         notes.append(f"all weights of {source.name} are random, from seed {seed}")
     else:
-        other_classes = classes is not None and classes != source.classes
         graph, arrays, new_head = fill(
             source, num_classes, in_chans, until, seed, options, notes, other_head, other_classes
         )
@@ -193,12 +193,12 @@ def _build(
         batch_stats=_nested(arrays, graph.batch_stats),
         preprocess=preprocess,
         name=source.name,
-        classes=source.classes if known else classes,
+        classes=classes or (source.classes if known else None),
         notes=tuple(notes),
         license=source.license,
         pretrained=source.arrays is not None,
         loaded_preprocess=preprocess,
-        task="class" if new_head else source.task,
+        task="class" if new_head or other_classes else source.task,
     )
 
 

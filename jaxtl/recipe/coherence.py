@@ -77,7 +77,10 @@ def _strategy_problems(recipe: Recipe) -> list[str]:
     ]
     for group in recipe.optimizer:
         if group not in ("slow", "fast"):
-            problems.append(f"optimizer.{group}: a strategy's groups are 'slow' (the body) and 'fast' (the head)")
+            problems.append(
+                f"optimizer.{group}: a strategy's groups are 'slow' (the body) and 'fast' (the head); "
+                f"optimizer.{group}=null takes it out"
+            )
     return problems
 
 

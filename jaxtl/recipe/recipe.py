@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from jaxtl.errors import InputError
 from jaxtl.notices import say
-from jaxtl.recipe.changes import as_given, path, with_changes
+from jaxtl.recipe.changes import as_given, with_changes
 from jaxtl.recipe.coherence import STRATEGY_FIELDS, Contradictions, group_problems, training_problems
 from jaxtl.recipe.fields import Group, Number, Output, Section, Text, named
 from jaxtl.recipe.optimizers import AdamW, AnyOptimizer, Optimizer
@@ -228,7 +228,7 @@ def changed(fields: Mapping[str, Any], changes: Iterable[tuple[str, Any]], place
     changes = list(changes)
     strategy = dict(changes).get("strategy")
     if strategy is not None:
-        fields, left_out = without_decided(fields, {path(name)[0] for name, _ in changes})
+        fields, left_out = without_decided(fields, [name for name, _ in changes])
         if left_out:
             say(f"strategy {strategy!r} takes the place of the recipe's {', '.join(left_out)}")
     return checked(with_changes(fields, changes, section_default, partial(takes_out, Recipe)), place)

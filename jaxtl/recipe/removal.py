@@ -49,20 +49,28 @@ def _kinds(annotation: Any) -> list[Any]:
 def without_decided(fields: Mapping[str, Any], kept: Collection[str]) -> tuple[dict[str, Any], list[str]]:
     """Fields without those that a strategy decides, and the names of what was left out.
 
-    Optimizers for slow and fast stay; where both are there, those for other groups go. The epochs of phases stay as
-    ``epochs``. Fields in ``kept`` stay.
+    Optimizers for slow and fast stay, those for other groups go. The epochs of phases stay as ``epochs``. What a dotted
+    name in ``kept`` means or is inside of stays.
 
     >>> without_decided({"groups": {"*": "fast"}, "seed": 1}, kept=())
     ({'seed': 1}, ['groups'])
+    >>> optimizer = {"fast": {"lr": 0.1}, "early": {"lr": 1e-5}, "late": {"lr": 1e-4}}
+    >>> without_decided({"optimizer": optimizer}, kept=["optimizer.fast.lr", "optimizer.late.lr"])[1]
+    ['optimizer.early']
     """
-    left_out = [name for name in STRATEGY_FIELDS if name in fields and name not in kept]
+    staying = [name.split(".") for name in kept]
+    left_out = [name for name in STRATEGY_FIELDS if name in fields and not any(name == keys[0] for keys in staying)]
     rest = {name: value for name, value in fields.items() if name not in left_out}
     if "phases" in left_out and "epochs" not in fields:
         rest |= _epochs(fields["phases"])
     optimizer = fields.get("optimizer")
-    if isinstance(optimizer, Mapping) and "optimizer" not in kept and set(optimizer) > set(GROUPS_OF_STRATEGIES):
-        rest["optimizer"] = {group: optimizer[group] for group in optimizer if group in GROUPS_OF_STRATEGIES}
-        left_out += [f"optimizer.{group}" for group in optimizer if group not in GROUPS_OF_STRATEGIES]
+    if isinstance(optimizer, Mapping) and ["optimizer"] not in staying:
+        named = {keys[1] for keys in staying if keys[0] == "optimizer"}
+        others = [group for group in optimizer if group not in {*GROUPS_OF_STRATEGIES, *named}]
+        rest["optimizer"] = {group: entry for group, entry in optimizer.items() if group not in others}
+        if not rest["optimizer"]:
+            del rest["optimizer"]
+        left_out += [f"optimizer.{group}" for group in others]
     return rest, left_out
 
 

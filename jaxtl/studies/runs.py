@@ -193,8 +193,9 @@ def _seconds(history: Records) -> float:
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
-    """What a run depends on."""
-    return recipe.model_dump(mode="json", exclude={"output"})
+    """What a run depends on, but for rounding errors."""
+    of_no_matter = set() if recipe.recalibrate else {"eval_batch_size"}
+    return recipe.model_dump(mode="json", exclude={"output", *of_no_matter})
 
 
 def finished(recipe: Recipe) -> Run | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,23 +109,45 @@ class Checkpoints:
         Raises:
             InputError: it belongs to a run with another recipe, data or model; every difference is named.
         """
-        before = self._run(epoch)["identity"]
-        different = {
-            key: f"{key}: {before.get(key)!r} then, {self._identity.get(key)!r} now"
-            for key in sorted(before.keys() | self._identity.keys())
-            if before.get(key) != self._identity.get(key)
-        }
-        if None in (before.get("eval_batch_size"), self._identity.get("eval_batch_size")):
-            different.pop("eval_batch_size", None)  # which counts where something else says so
-        if len(different) > 1:
-            different.pop("features", None)  # which follow from the rest
-        if "data" not in different:
-            different.pop("storage", None)  # it changes no pixels
-        if different:
-            raise InputError(
-                f"{self._folder} holds another run, so it cannot be continued: {'; '.join(different.values())}. "
-                "Restore these settings, or choose another output"
-            )
+        check_same(self._run(epoch)["identity"], self._identity, str(self._folder))
+
+
+def check_same(before: Mapping[str, Any], now: Mapping[str, Any], place: str, *, all_of_it: bool = True) -> None:
+    """Refuses to go on with another run than the one that was saved.
+
+    Args:
+        before: the identity of that.
+        now: of this.
+        place: where that was saved.
+        all_of_it: whether what ``now`` has not is a difference too.
+
+    Raises:
+        InputError: every difference is named.
+
+    >>> check_same({"seed": 1, "data": "12ab"}, {"seed": 1}, "out", all_of_it=False)
+    >>> check_same({"seed": 1}, {"seed": 2}, "out")
+    Traceback (most recent call last):
+    jaxtl.errors.InputError: out holds another run, so it cannot be continued: seed: 1 then, 2 now. Restore these \
+settings, or choose another output
+    """
+    different = {
+        key: f"{key}: {before.get(key)!r} then, {now.get(key)!r} now"
+        for key in sorted(before.keys() | now.keys() if all_of_it else now.keys())
+        if before.get(key) != now.get(key)
+    }
+    if None in (before.get("eval_batch_size"), now.get("eval_batch_size")):
+        different.pop("eval_batch_size", None)  # which counts where something else says so
+    if "images" in different:
+        different.pop("data", None)  # which follows
+    if len(different) > 1:
+        different.pop("features", None)  # which follow from the rest
+    if "data" not in different:
+        different.pop("storage", None)  # it changes no pixels
+    if different:
+        raise InputError(
+            f"{place} holds another run, so it cannot be continued: {'; '.join(different.values())}. "
+            "Restore these settings, or choose another output"
+        )
 
 
 def saved_identity(folder: Path) -> dict[str, Any]:

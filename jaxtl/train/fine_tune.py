@@ -28,9 +28,10 @@ from jaxtl.model import Model
 from jaxtl.notices import say
 from jaxtl.recipe import Recipe, as_recipe
 from jaxtl.train.cached_phases import CachedPhase
-from jaxtl.train.checkpoint import Checkpoints, Records, saved_identity
+from jaxtl.train.checkpoint import Checkpoints, Records, check_same, saved_identity
 from jaxtl.train.fits import check_fits, check_kinds
 from jaxtl.train.fitted import fitted
+from jaxtl.train.interrupts import AtOnceError
 from jaxtl.train.loop import Loop
 from jaxtl.train.precision import settled
 from jaxtl.train.progress import Progress
@@ -115,16 +116,19 @@ def fine_tune(
     if resume and output is None:
         raise InputError("a run is continued from its output; give the recipe the output of the run")
 
-    begun_with = saved_identity(output / "checkpoints") if resume and output is not None else {}
-    data = _kept_as_begun(data, begun_with)
     with ExitStack() as stack:
-        loop = stack.enter_context(Loop(model, data, recipe, begun_with.get("features")))
+        if output is not None and jax.process_index() == 0:
+            stack.enter_context(sole_writer(output))
+        begun_with = saved_identity(output / "checkpoints") if resume and output is not None else {}
+        if begun_with:
+            check_same(begun_with, _own_identity(model, recipe), f"{output}/checkpoints", all_of_it=False)
+            data = _kept_as_begun(data, begun_with)
+        same_data = begun_with.get("data") == data.fingerprint
+        loop = stack.enter_context(Loop(model, data, recipe, begun_with.get("features") if same_data else None))
         for warning in warnings_for(model, data, recipe):
             say(warning)
         checkpoints = None
         if output is not None:
-            if jax.process_index() == 0:
-                stack.enter_context(sole_writer(output))
             folder = checkpoint_folder(output, resume)
             checkpoints = stack.enter_context(Checkpoints(folder, _identity(model, data, recipe, loop.cached)))
         saved = checkpoints if checkpoints is not None and checkpoints.latest is not None else None
@@ -151,8 +155,11 @@ def fine_tune(
                     checkpoints.save(loop.history[-1]["epoch"], loop.state, loop.history)
                     write_history(output, loop.history)
                 bar.record(loop.history[-1], recipe.epochs)
+        except AtOnceError:
+            raise
         except (KeyboardInterrupt, FloatingPointError):
-            if checkpoints is not None and output is not None:
+            alone = jax.process_count() == 1  # an interrupt reaches one process, and restoring waits for all
+            if checkpoints is not None and output is not None and alone:
                 _leave_results(output, recipe, data, checkpoints, loop, model.replace(**answering))
             raise
 
@@ -194,6 +201,7 @@ def _leave_results(output: Path, recipe: Recipe, data: Data, checkpoints: Checkp
         tuned = _restored(checkpoints, last, loop, like)
         if last is None or tuned is None:
             return
+        write_history(output, checkpoints.records(last))
         best = _restored(checkpoints, checkpoints.best, loop, like)
         write_results(output, recipe, data, checkpoints.records(last), tuned[0], best)
     except Exception as error:
@@ -206,7 +214,8 @@ def _leave_results(output: Path, recipe: Recipe, data: Data, checkpoints: Checkp
 def _kept_as_begun(data: Data, begun_with: dict[str, Any]) -> Data:
     """What the machine has room for by now must not change the pixels of a run that goes on."""
     kind = begun_with.get("storage")
-    return data if kind is None or data.fingerprint == begun_with["data"] else data.kept_as(kind)
+    same_images = data.images_fingerprint == begun_with.get("images")
+    return data.kept_as(kind) if kind is not None and same_images and data.fingerprint != begun_with["data"] else data
 
 
 def _without_weights(model: Model, seed: int) -> Model:
@@ -222,6 +231,20 @@ def _without_weights(model: Model, seed: int) -> Model:
 
 def _identity(model: Model, data: Data, recipe: Recipe, cached: tuple[CachedPhase | None, ...]) -> dict[str, Any]:
     """Everything that the bits of a run depend on, by name."""
+    identity = {
+        **_own_identity(model, recipe),
+        "images": data.images_fingerprint,
+        "data": data.fingerprint,
+        "storage": data.storage.kind,
+        "features": [phase and phase.identity for phase in cached],
+    }
+    if any(cached) or recipe.recalibrate or recipe.linear_probe:
+        identity["eval_batch_size"] = recipe.eval_batch_size  # features and statistics are computed in such batches
+    return json.loads(json.dumps(identity, default=repr))
+
+
+def _own_identity(model: Model, recipe: Recipe) -> dict[str, Any]:
+    """The part of it that data and machine have nothing to do with."""
     fields = recipe.model_dump(mode="json", exclude={"output", "model", "data", "eval_batch_size"})
     identity = {
         **fields,
@@ -229,12 +252,7 @@ def _identity(model: Model, data: Data, recipe: Recipe, cached: tuple[CachedPhas
         "model": model.name,
         "architecture": [model.graph.architecture, {k: v for k, v in model.graph.options.items() if v is not None}],
         "weights": weights_fingerprint(model),
-        "data": data.fingerprint,
-        "storage": data.storage.kind,
-        "features": [phase and phase.identity for phase in cached],
     }
-    if any(cached) or recipe.recalibrate or recipe.linear_probe:
-        identity["eval_batch_size"] = recipe.eval_batch_size  # features and statistics are computed in such batches
     return json.loads(json.dumps(identity, default=repr))
 
 

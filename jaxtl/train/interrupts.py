@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from types import FrameType
 
 
+class AtOnceError(KeyboardInterrupt):
+    """A second Ctrl-C: nothing is to be tidied up before the end."""
+
+
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """A Ctrl-C inside the block takes effect behind it; a second one at once.
+    """A Ctrl-C inside the block takes effect behind it; a second one at once, as `AtOnceError`.
 
     For calls that leave threads in disorder when they are interrupted. Only the main thread gets interrupts, so that in
     any other the block runs as it is.
@@ -25,18 +29,18 @@ def held_back() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or not callable(usual):
         yield
         return
-    came = False
+    came = 0
 
     def hold(number: int, frame: FrameType | None) -> None:
         nonlocal came
-        if came:
-            usual(number, frame)
-        came = True
+        came += 1
+        if came > 1:
+            raise AtOnceError
 
     signal.signal(signal.SIGINT, hold)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, usual)
-        if came:
+        if came == 1:
             signal.raise_signal(signal.SIGINT)

@@ -41,7 +41,7 @@ SHAPING = (
     "precision",
 )
 
-KEPT = 8
+KEPT = 16
 """Compiled steps of a network that are kept: each takes tens of megabytes, and each run of a sweep may need another."""
 
 

@@ -9,6 +9,7 @@ from jaxtl.data.augment import Augment
 from jaxtl.data.dataset import Data
 from jaxtl.data.open import open_data
 from jaxtl.data.preprocess import Preprocess
+from jaxtl.errors import InputError
 from jaxtl.finetune.from_recipe import make_optimizer
 from jaxtl.finetune.optimizer import Optimizer
 from jaxtl.finetune.strategies import expand
@@ -58,10 +59,16 @@ def prepare(recipe: Recipe) -> Prepared:
     Raises:
         InputError: sections that are missing, or whatever model, data and groups find wrong.
     """
-    recipe = with_task(recipe)
+    given, recipe = recipe, with_task(recipe)
     network, images = recipe.require("model"), recipe.require("data")
     unsized = Preprocess(size=(32, 32)).with_channels(network.in_chans or 3)
-    found = open_data(images.source, unsized, **how_opened(images, recipe.seed))
+    try:
+        found = open_data(images.source, unsized, **how_opened(images, recipe.seed))
+    except InputError:
+        if recipe is not given:  # perhaps the labels are fine, and no numbers
+            as_they_are = how_opened(given.require("data"), recipe.seed)
+            check_task(given, open_data(images.source, unsized, **as_they_are))
+        raise
     check_task(recipe, found)
     rates = {"drop_rate": network.drop_rate, "drop_path_rate": network.drop_path_rate}
     model = load(

@@ -126,6 +126,14 @@ def test_what_the_look_decodes_goes_to_the_device(pets, small, decoded, monkeypa
         np.testing.assert_array_equal(batch["image"], given[0]["image"])
 
 
+def test_what_is_not_cropped_is_decoded_once_for_device_and_evaluation(pets, small, decoded):
+    data = open_data(f"folder:{pets}", small, max_bad=0.1, storage="device", augment="none", threads=1)
+    next(data.view_batches(38, 0))
+    before = len(decoded)
+    next(data.eval_batches(38, split="train"))
+    assert len(decoded) == before
+
+
 @pytest.mark.parametrize("storage", ["disk", "stream"])
 def test_an_interrupted_look_goes_on_where_it_was(pets, small, monkeypatch, storage):
     looks: list[str] = []

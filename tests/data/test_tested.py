@@ -24,12 +24,12 @@ def test_all_images_are_for_validation(model, tree) -> None:
     assert jaxtl.evaluate(model, data)["count"] == 6
 
 
-@pytest.mark.parametrize("classes", [{"bee": 2, "cow": 3}, {"cow": 1}])
+@pytest.mark.parametrize("classes", [{"bee": 2, "cow": 3}, {"cow": 1}, {"cow/patient1": 2}])
 def test_some_of_the_models_classes_are_enough(model, tree, classes) -> None:
     data = open_data(f"folder:{tree(classes)}", model, val_fraction=1)
     assert data.classes == model.classes
     assert [model.classes[label] for label in data.val.labels] == [
-        name for name in classes for _ in range(classes[name])
+        name.partition("/")[0] for name in classes for _ in range(classes[name])
     ]
     assert [data.val[index][1] for index in range(len(data.val))] == data.val.labels.tolist()
     assert jaxtl.evaluate(model, data)["count"] == sum(classes.values())

@@ -526,6 +526,8 @@ def test_a_head_is_kept_for_the_same_classes_alone(tmp_path) -> None:
         assert bits(other.params["layer1"]) == bits(stored.params["layer1"])
         assert bits(other.params["fc"]) != bits(stored.params["fc"])
     assert bits(jaxtl.load(unnamed, num_classes=3).params) == bits(stored.params)
+    random = jaxtl.load(named, weights=None, classes=("ant", "cat", "bee"))
+    assert (random.classes, random.task) == (("ant", "cat", "bee"), "class")
     with pytest.raises(InputError, match=r"classes must be names, like \('cat', 'dog'\), not 'ant'"):
         jaxtl.load(named, classes="ant")
     with pytest.raises(InputError, match="classes names 2 and num_classes is 3; give one of the two"):

@@ -22,6 +22,9 @@ from jaxtl.errors import InputError
 from jaxtl.finetune.from_recipe import make_optimizer
 from jaxtl.recipe import Recipe, load_recipe
 from jaxtl.train import loop as module
+from jaxtl.train.checkpoint import Checkpoints
+from jaxtl.train.interrupts import AtOnceError
+from jaxtl.train.written import read_history
 
 ROOT = Path(jaxtl.__file__).parents[1]
 EPOCHS = 3
@@ -164,6 +167,27 @@ def test_a_run_that_stops_leaves_the_models_of_its_epochs(model, data, whole, tm
             assert said["epoch"] == 2
 
 
+def test_an_interrupt_during_a_checkpoint_is_after_its_epoch(model, data, tmp_path, monkeypatch) -> None:
+    def pressed(usual, presses: int):
+        def save(self, epoch, *rest) -> None:
+            if epoch == 2 and presses > 1:
+                raise AtOnceError
+            usual(self, epoch, *rest)
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+        return save
+
+    for presses, epochs in ((1, [1, 2]), (2, [1])):
+        output = tmp_path / str(presses)
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoints, "save", pressed(Checkpoints.save, presses))
+            with pytest.raises(KeyboardInterrupt):
+                jaxtl.fine_tune(model, data, RECIPE, output=output, progress=False)
+        assert [record["epoch"] for record in read_history(output)] == epochs
+        assert (output / "model").exists() == (presses == 1)
+
+
 def test_what_cannot_be_written_does_not_hide_the_interrupt(model, data, tmp_path, monkeypatch, caplog) -> None:
     def full(*_) -> None:
         raise OSError("no space left")
@@ -212,7 +236,7 @@ def test_another_recipe_model_or_data_is_refused_by_name(model, data, whole) -> 
         (model, data, {"optimizer.fast.lr": 0.5}, r"optimizer: .*0.001.* then, .*0.5.* now"),
         (model, data, {"groups": other_groups}, r"groups: \[\['layer1', 'slow'\].* then, \[\['head', 'fast'\]"),
         (other_weights, data, {}, r"weights: '\w+' then, '\w+' now"),
-        (model, _data(model, seed=1), {}, r"data: '\w+' then, '\w+' now"),
+        (model, _data(model, seed=1), {}, r"images: '\w+' then, '\w+' now\."),
         (model, _data(model, augment="none"), {}, r"data: '\w+' then, '\w+' now"),
     ]
     for network, images, changes, message in cases:
