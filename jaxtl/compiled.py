@@ -54,9 +54,8 @@ def keep_compiled() -> Path | None:
         return None
     tuned = folder / _AUTOTUNED
     if any(map(_cannot_be_written, [tuned, *(inner for inner in tuned.glob("*") if inner.is_dir())])):
-        config.update(
-            "jax_persistent_cache_enable_xla_caches", "none"
-        )  # XLA takes a failure to write there for an error
+        # XLA takes a failure to write there for an error
+        config.update("jax_persistent_cache_enable_xla_caches", "none")
     config.update("jax_compilation_cache_dir", str(folder))
     from jax.experimental.compilation_cache import compilation_cache
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtl.errors import InputError, nearest
+from jaxtl.files import expanded
 from jaxtl.models import registry
 from jaxtl.pretrained import hub, tags, weight_files
 from jaxtl.pretrained.config import CONFIG, read_config
@@ -33,7 +34,7 @@ class Source:
 
 def resolve(name: str, weights: str | Path | None) -> Source:
     """The source that a name and ``weights`` mean, as ``jaxtl.load`` takes them; downloads what is not there yet."""
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if (folder / CONFIG).is_file() or name.endswith("/") or name.startswith((".", "/", "~")):
         return from_folder(folder, name, weights)
     try:
@@ -46,7 +47,7 @@ def resolve(name: str, weights: str | Path | None) -> Source:
         architecture, classes = architecture_of(tag, name), tag.pretrained_cfg.get("num_classes")
         return Source(name, architecture, None, tag.preprocess_dict(), "random initialisation", num_classes=classes)
     if weights != "default":
-        file = Path(weights).expanduser()
+        file = expanded(weights)
         if (file / CONFIG).is_file():
             return _of_architecture(tag.architecture, from_folder(file, name, "default"))
         architecture = architecture_of(tag, name)
@@ -116,9 +117,7 @@ def from_folder(folder: Path, name: str, weights: str | Path | None, tag: tags.T
     return Source(
         name=saved.get("name", name),
         architecture=config["architecture"],
-        arrays=None
-        if weights is None
-        else weight_files.read(folder if weights == "default" else Path(weights).expanduser()),
+        arrays=None if weights is None else weight_files.read(folder if weights == "default" else expanded(weights)),
         preprocess=completed(cfg, tag),
         where=str(folder),
         num_classes=config["num_classes"],
@@ -135,7 +134,7 @@ def model_of(name: str | Path) -> str:
     >>> model_of("resnet18")
     'resnet18'
     """
-    place = Path(name).expanduser()
+    place = expanded(name)
     if (place / CONFIG).is_file():
         return str(name)
     return next((str(place / part) for part in ("best", "model") if (place / part / CONFIG).is_file()), str(name))

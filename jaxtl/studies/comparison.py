@@ -14,12 +14,12 @@ from jaxtl.recipe import Recipe
 from jaxtl.recipe.changes import as_given
 from jaxtl.recipe.coherence import STRATEGY_FIELDS
 from jaxtl.recipe.recipe import checked
+from jaxtl.recipe.removal import GROUPS_OF_STRATEGIES
 from jaxtl.recipe.training import StrategyName
 from jaxtl.report.curves import plot_comparison
 from jaxtl.studies.runs import Row, Run, folder_name, row, run_all, write_json
 
 RESULTS, CURVES = "results.json", "curves.png"
-_GROUPS = {"slow", "fast"}
 _SHOWN = 3
 
 
@@ -106,7 +106,11 @@ def further_groups(recipe: Recipe) -> list[str]:
     ['early']
     """
     groups = list(recipe.optimizer)
-    return [group for group in groups if group not in _GROUPS] if set(groups) >= _GROUPS else []
+    return (
+        [group for group in groups if group not in GROUPS_OF_STRATEGIES]
+        if set(GROUPS_OF_STRATEGIES) <= set(groups)
+        else []
+    )
 
 
 def say_what_is_left_out(recipe: Recipe) -> None:

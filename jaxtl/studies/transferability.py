@@ -12,9 +12,9 @@ from jaxtl.files import expanded
 from jaxtl.finetune.labels import FROZEN
 from jaxtl.notices import quiet
 from jaxtl.pretrained.load import load
-from jaxtl.recipe import AdamW, Recipe
+from jaxtl.recipe import DEFAULT_GROUPS, Recipe
 from jaxtl.recipe.changes import as_given
-from jaxtl.recipe.recipe import checked
+from jaxtl.recipe.recipe import checked, default_optimizer
 from jaxtl.report.transfer import plot_transferability
 from jaxtl.studies.comparison import RESULTS, check_results, fields_without_strategy, say_what_is_left_out, seeded
 from jaxtl.studies.drift import Drift, drift
@@ -76,7 +76,7 @@ def frozen_up_to(recipe: Recipe, count: int, body: Sequence[str]) -> Recipe:
     {'head': 'fast', 'stem': 'frozen', '*': 'slow'}
     """
     fields = fields_without_strategy(recipe)
-    entries = as_given({"slow": AdamW(lr=1e-4), "fast": AdamW(lr=1e-3)}) | fields.get("optimizer", {})
+    entries = as_given(default_optimizer(DEFAULT_GROUPS)) | fields.get("optimizer", {})
     if count >= len(body):
         groups = {"head": "fast", "*": FROZEN}
         entries.pop("slow")

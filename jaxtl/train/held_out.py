@@ -15,6 +15,7 @@ from jaxtl.data.divide import read_split
 from jaxtl.data.kinds import kind_of
 from jaxtl.data.open import open_data
 from jaxtl.errors import InputError
+from jaxtl.files import expanded
 from jaxtl.model import Model
 from jaxtl.notices import say
 from jaxtl.pretrained.config import CONFIG, read_config
@@ -59,7 +60,7 @@ def open_held_out(
     >>> open_held_out(model, "cifar_resnet20", "digits", val_fraction=0.1).split
     '10% held out, seed 0'
     """
-    record = _Record.of(Path(folder).expanduser(), source)
+    record = _Record.of(expanded(folder), source)
     if record.written is not None and not _some_are_there(record, model, source, labels):
         record = replace(record, fits=False, written=None)
     how = {**(record.how if record.fits else _how_others(model, source, record)), **labels}
@@ -167,7 +168,7 @@ def _may_be(recorded: str, source: str) -> bool:
     (kind, _, then), (today, _, now) = recorded.partition(":"), source.partition(":")
     if kind != today:
         return False
-    here, there = Path(now).expanduser(), Path(then).expanduser()
+    here, there = expanded(now), expanded(then)
     if not now or not here.exists():
         return then == now
     same = here.resolve() == there.resolve()
