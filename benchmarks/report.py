@@ -18,7 +18,7 @@ def report(runs: Mapping[str, Mapping[str, Any]], works: Sequence[str]) -> str:
     """The whole page.
 
     Args:
-        runs: by setting ("CPU, 2 cores, full") and work what ``run`` wrote.
+        runs: by setting ("NVIDIA H200, 16 cores, full") and work what ``run`` wrote.
         works: the order.
     """
     parts = [HEAD]

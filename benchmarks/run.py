@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.images import make_folder
-from benchmarks.machine import default_backend, machine
+from benchmarks.machine import accelerator, machine
 from benchmarks.options import Options
 from benchmarks.precision import ask_for_bfloat16
 from benchmarks.report import report
@@ -42,10 +42,10 @@ def main() -> None:
         data = str(arguments.data.resolve()) if arguments.data else ""
         if not data and size == "quick":
             data = make_folder(Path(folder, "images"), train=40, val=16, pixels=48)
-        device = default_backend()
+        device = accelerator()
         options = Options(
             size=size,
-            gpu=device != "cpu",
+            gpu=bool(device),
             cores=len(os.sched_getaffinity(0)),
             data=data,
             weights=str(arguments.weights.resolve()) if arguments.weights else "",
@@ -58,9 +58,18 @@ def main() -> None:
             if work.NEEDS_DATA and not options.data:
                 print("left out: it needs --data FOLDER with train/<class> and val/<class>")
                 continue
-            computing = ", bfloat16" if arguments.bfloat16 and not options.gpu else ""
-            cores = f"{options.cores} core{'s' * (options.cores > 1)}"
-            _keep(name, f"{device.upper()}, {cores}, {size}{computing}", options)
+            _keep(name, setting(device, options, bfloat16=arguments.bfloat16), options)
+
+
+def setting(device: str, options: Options, *, bfloat16: bool) -> str:
+    """The heading under which a work's results stand, and in whose place the next ones in the same setting come.
+
+    >>> setting("NVIDIA H200", Options("full", True, 16), bfloat16=True)
+    'NVIDIA H200, 16 cores, full'
+    """
+    cores = f"{options.cores} core{'s' * (options.cores > 1)}"
+    computing = ", bfloat16" if bfloat16 and not options.gpu else ""
+    return f"{device or machine()['cpu']}, {cores}, {options.size}{computing}"
 
 
 def _keep(name: str, setting: str, options: Options) -> None:

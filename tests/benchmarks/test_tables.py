@@ -48,7 +48,7 @@ def run_of(seconds, epochs, curve, extrapolated=0):
 
 
 @pytest.mark.parametrize(
-    "name", ["tables", "limits", "options", "utilisation", "whole_tasks", "torch_network", "torch_training"]
+    "name", ["run", "tables", "limits", "options", "utilisation", "whole_tasks", "torch_network", "torch_training"]
 )
 def test_doctests(name):
     found = doctest.testmod(importlib.import_module(f"benchmarks.{name}"))
