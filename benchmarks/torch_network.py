@@ -45,7 +45,7 @@ class Network:
     """A network of timm's in the channels-last layout, ready to train.
 
     ``prefix`` is the frozen front, in evaluation mode, run without gradients; ``suffix`` is the rest; each from a batch
-    to its output. With everything training, ``prefix`` changes nothing.
+    to its output. With everything training, ``prefix`` changes nothing; with the head alone, it gives pooled features.
 
     Args:
         guest: torch and timm.
@@ -87,8 +87,11 @@ class Network:
                 module.eval()
             for parameter in stage.parameters():
                 parameter.requires_grad_(False)
-        self._front = guest.compiled(_chain(front), compiled and bool(front))
-        self.suffix = guest.compiled(_chain(self._trained), compiled)
+        *body, head = stages
+        runs = [*(stage.run for stage in body), _pool(self.model), head.run]
+        cut = count + (count == len(body))  # where the head alone trains, the front pools
+        self._front = guest.compiled(_chain(runs[:cut]), compiled and cut > 0)
+        self.suffix = guest.compiled(_chain(runs[cut:]), compiled)
 
     def prefix(self, images: Any) -> Any:
         with self._guest.torch.no_grad():
@@ -108,12 +111,10 @@ class Network:
         return [parameter for stage in self._trained for parameter in stage.parameters()]
 
 
-def _chain(stages: Sequence[Stage]) -> Callable[[Any], Any]:
-    runs = [stage.run for stage in stages]
-
+def _chain(runs: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
     def run(x: Any) -> Any:
-        for stage in runs:
-            x = stage(x)
+        for one in runs:
+            x = one(x)
         return x
 
     return run
@@ -121,6 +122,11 @@ def _chain(stages: Sequence[Stage]) -> Callable[[Any], Any]:
 
 def _kernels(stage: Stage) -> int:
     return sum(parameter.ndim > 1 for module in stage.modules() for parameter in module.parameters())
+
+
+def _pool(model: Any) -> Callable[[Any], Any]:
+    """What makes of the body's output what the head takes; a transformer's head may normalise it first."""
+    return getattr(model, "pool", None) or (lambda x: model.forward_head(x, pre_logits=True))
 
 
 def _stages(guest: Guest, model: Any, until: str | None, classes: int) -> Iterator[Stage]:
@@ -137,20 +143,20 @@ def _stages(guest: Guest, model: Any, until: str | None, classes: int) -> Iterat
         stem = sequence(model.conv1, model.bn1, model.act1, model.maxpool)
         yield Stage("stem", (stem,), stem)
         yield from (Stage(name, (getattr(model, name),), getattr(model, name)) for name in body)
-        yield Stage("fc", (model.fc,), model.forward_head)
+        yield Stage("fc", (model.fc,), model.fc)
     elif family == "EfficientNet":
         stem, top = sequence(model.conv_stem, model.bn1), sequence(model.conv_head, model.bn2)
         yield Stage("stem", (stem,), stem)
         yield from (Stage(f"blocks.{number}", (block,), block) for number, block in enumerate(model.blocks))
         yield Stage("conv_head", (top,), top)
-        yield Stage("classifier", (model.classifier,), model.forward_head)
+        yield Stage("classifier", (model.classifier,), model.classifier)
     elif family == "VisionTransformer":
         tokens = tuple(part for part in (model.cls_token, model.pos_embed) if part is not None)
         embed = (model.patch_embed, *tokens, model.norm_pre)
         yield Stage("stem", embed, lambda x: model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(x)))))
         yield from (Stage(f"blocks.{number}", (block,), block) for number, block in enumerate(model.blocks))
         yield Stage("norm", (model.norm,), model.norm)
-        yield Stage("head", (model.fc_norm, model.head), model.forward_head)
+        yield Stage("head", (model.fc_norm, model.head), lambda x: model.head(model.head_drop(model.fc_norm(x))))
     else:
         raise ValueError(f"the stages of a {family} are not known here")
 

@@ -42,6 +42,16 @@ def test_front_and_rest_are_the_network(guest, name):
     assert sum(parameter.numel() for parameter in network.trained()) == ours
 
 
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_035", "vit_tiny_patch16_224"])
+def test_the_head_alone_gets_pooled_features(guest, name):
+    network = Network(guest, name, HEAD, classes=3, size=32)
+    network.train(False)
+    images = guest.torch.from_numpy(np.random.default_rng(0).standard_normal((2, 3, 32, 32), np.float32))
+    pooled = network.prefix(images)
+    assert pooled.shape == (2, network.model.num_features)
+    guest.torch.testing.assert_close(network.suffix(pooled), network.model(images))
+
+
 def test_everything_trains_or_the_head_alone(guest):
     options = {"classes": 3, "size": 32, "until": "layer3"}
     whole = Network(guest, "resnet18", ALL, **options)
