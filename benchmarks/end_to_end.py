@@ -26,10 +26,7 @@ def jaxtl_side(case: dict[str, Any]) -> Side:
     from jaxtl.train.run import prepare
 
     task = Task(**case["task"])
-    known = set(jaxtl.Recipe.model_fields)
-    wanted = {**task.recipe(), **jax_side.precision(known)}
-    recipe = jaxtl.Recipe(**{name: value for name, value in wanted.items() if name in known})
-    lacking = [name for name in wanted if name not in known]
+    recipe = jaxtl.Recipe(**task.recipe(), precision=jax_side.precision())
 
     def run(seed: int) -> dict[str, Any]:
         begun = time.perf_counter()
@@ -51,14 +48,17 @@ def jaxtl_side(case: dict[str, Any]) -> Side:
             "curve": curve,
             "accuracy": curve[-1][1],
             "extrapolated": 0,
+            "warm": curve[0][0] if task.eval_every == 1 < task.epochs else None,
             "same": {
+                "images": [len(prepared.data.train), len(prepared.data.val)],
+                "classes": len(prepared.data.classes),
+                "steps": result.history[-1]["step"],
                 "preprocess": prepared.model.preprocess.to_dict(),
                 "trained": sum(leaf.size for path, leaf in leaves.items() if groups[path] != "frozen"),
             },
         }
 
-    setup = jax_side.setup(wanted) + (f", recipes without {' and '.join(lacking)}" if lacking else "")
-    return Side(_watched(run), setup=setup, **jax_side.about())
+    return Side(_watched(run), setup=jax_side.setup(), **jax_side.about())
 
 
 def torch_side(case: dict[str, Any]) -> Side:
@@ -72,14 +72,16 @@ def torch_side(case: dict[str, Any]) -> Side:
 
 
 def _watched(run: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
-    """Adds ``busy`` to the answer: the percent of the time after the first validation in which a GPU computed."""
+    """Adds ``busy`` to the answer: the percent of the time after ``warm``, the seconds until its first epoch ended, in
+    which a GPU computed."""
 
     def watched(question: Any) -> dict[str, Any]:
         with Utilisation() as used:
             begun = time.perf_counter()
             answer = run(question)
             ended = time.perf_counter()
-        return {**answer, "busy": mean_between(used.samples, begun + answer["curve"][0][0], ended)}
+        warm = answer["warm"]
+        return {**answer, "busy": None if warm is None else mean_between(used.samples, begun + warm, ended)}
 
     return watched
 

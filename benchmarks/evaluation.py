@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,21 +26,24 @@ ABOUT = (
 )
 
 
-def measure(options: Options, show: Any) -> dict[str, Any]:
-    networks = options.pick(
+def networks(options: Options) -> Sequence[tuple[str, int]]:
+    """Names and pixels."""
+    return options.pick(
         quick=(("resnet18", 32),),
         small=(("resnet18", 96),),
         full=tuple((name, 224) for name in ("resnet18", "resnet50", "mobilenetv2_100", "vit_small_patch16_224")),
     )
+
+
+def measure(options: Options, show: Any) -> dict[str, Any]:
     cases: list[dict[str, Any]] = []
-    if options.data:
-        size = 32 if options.size == "quick" else 160
-        task = Task(options.data, options.weights, ALL, epochs=1, size=size)
+    task = Task(options.data, options.weights, ALL, epochs=1, size=32 if options.size == "quick" else 160)
+    if options.data and options.among([(task.model,)]):
         cases += [task.case(what=what, workers=options.workers) for what in ("files", "files, again")]
     batch_size = 128 if options.gpu else options.pick(quick=2, small=16, full=32)
     cases += [
         {"what": "forward", "model": name, "size": size, "batch_size": batch_size}
-        for name, size in options.among(networks)
+        for name, size in options.among(networks(options))
     ]
     found: dict[str, Any] = {"rows": []}
     for case in cases:
@@ -120,10 +124,8 @@ def _jaxtl_files(case: dict[str, Any]) -> Side:
     from jaxtl.train.run import prepare
 
     task = Task(**case["task"])
-    known = set(jaxtl.Recipe.model_fields)
     with quiet():
-        recipe = jaxtl.Recipe(**{name: value for name, value in task.recipe().items() if name in known})
-        prepared = prepare(recipe)
+        prepared = prepare(jaxtl.Recipe(**task.recipe()))
     model, again = prepared.model, case["what"] != "files"
 
     def run(count: int) -> float:

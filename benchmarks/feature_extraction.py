@@ -24,7 +24,7 @@ ABOUT = (
     "rest taken to need the median of those. PyTorch with a cache keeps the frozen front's outputs in memory. "
     '"Fixed images": the evaluation\'s preprocessing. "Cached views": so many light augmentations of each image '
     '(random-resized crop, flip), drawn once and used in turn. Seconds count from after the imports. "Compiled": '
-    "`torch.compile`."
+    "`torch.compile`. A later epoch is one after the first; the last that is run holds the validation as well."
 )
 
 
@@ -40,7 +40,7 @@ def tasks(options: Options) -> Iterator[tuple[str, Task]]:
 
 def measure(options: Options, show: Any) -> dict[str, Any]:
     timed = None if options.gpu else options.pick(quick=1, small=2, full=3)
-    found: dict[str, Any] = {"parts": []}
+    found: dict[str, Any] = {"rows": []}
     for label, task in tasks(options):
         how = {"workers": options.workers, "gpu": options.gpu}
         uncached = Task(**{**vars(task), "cached": False, "views": None})
@@ -49,16 +49,18 @@ def measure(options: Options, show: Any) -> dict[str, Any]:
             *torch_variants("PyTorch without a cache", uncached, **how, timed=timed),
             *torch_variants("PyTorch with a cache", task, **how),
         ]
-        runs = whole_runs(SIDES_IN, variants, options.turns)
-        found["parts"].append({"label": label, "epochs": task.epochs, "views": task.views, **runs})
-        show(found)
+        case = {"label": label, **{name: vars(task)[name] for name in ("epochs", "views", "data", "weights")}}
+        found["rows"].append(part := {"case": case})
+        for runs in whole_runs(SIDES_IN, variants, options.turns):
+            part |= runs
+            show(found)
     return found
 
 
 def tables(found: dict[str, Any]) -> str:
     lines = []
-    for part in found["parts"]:
-        views = f" ({part['views']} views)" if part["views"] else ""
-        for label in part["answers"]:
-            lines.append([f"{part['label']}{views}", *row(label, part["answers"], "jaxtl", part["epochs"])])
+    for part in found["rows"]:
+        case, answers = part["case"], part["answers"]
+        views = f" ({case['views']} views)" if case["views"] else ""
+        lines += [[f"{case['label']}{views}", *row(label, answers, "jaxtl", case["epochs"])] for label in answers]
     return table(["trains", *HEADER], lines)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks import train_step
@@ -18,7 +20,9 @@ ABOUT = (
     'Each turn is a fresh process: "imports" is from its start until its libraries are there, "to the first step" '
     'from then on: the network is built, with random weights, and one training step is compiled and done. "Warm" is '
     "the same in a second process that finds what the first one compiled, in a folder of this turn's own: JAX's "
-    "persistent compilation cache, or Inductor's. PyTorch needs no compilation when it runs eagerly."
+    "persistent compilation cache, or Inductor's. On a CPU JAX cannot keep programs with large convolutions, such "
+    "as a ResNet's, which oneDNN computes: there warm is as slow as cold. PyTorch needs no compilation when it runs "
+    "eagerly."
 )
 _CACHE = {
     "JAX_COMPILATION_CACHE_DIR": "{cache}/jaxtl/compiled",
@@ -27,16 +31,20 @@ _CACHE = {
 }
 
 
-def measure(options: Options, show: Any) -> dict[str, Any]:
-    networks = options.pick(
+def networks(options: Options) -> Sequence[tuple[str, int, int]]:
+    """Names, pixels and batch sizes."""
+    return options.pick(
         quick=(("mobilenetv2_035", 32, 2),),
         small=(("resnet18", 96, 8),),
         full=tuple((name, 224, 16) for name in ("resnet18", "resnet50", "mobilenetv2_100", "vit_small_patch16_224")),
     )
-    found: dict[str, Any] = {"parts": []}
-    for model, size, batch_size in options.among(networks):
+
+
+def measure(options: Options, show: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {"rows": []}
+    for model, size, batch_size in options.among(networks(options)):
         for trains in options.pick(quick=(HEAD,), small=(ALL, HEAD), full=(ALL, HEAD)):
-            case = {"model": model, "size": size, "batch_size": batch_size, "trains": trains, "counted": False}
+            case = {"model": model, "size": size, "batch_size": batch_size, "trains": trains}
             variants = [
                 Variant("jaxtl, cold", "jaxtl", case, "jaxtl, warm", _CACHE),
                 Variant("PyTorch, eager", "PyTorch", {**case, "compiled": False}),
@@ -44,20 +52,23 @@ def measure(options: Options, show: Any) -> dict[str, Any]:
             if options.gpu:
                 compiled = {**case, "compiled": True}
                 variants.append(Variant("PyTorch, compiled, cold", "PyTorch", compiled, "PyTorch, compiled, warm"))
-            found["parts"].append({"case": case, **whole_runs(__name__, variants, options.turns)})
-            show(found)
+            found["rows"].append(row := {"case": case})
+            for runs in whole_runs(__name__, variants, options.turns):
+                row |= runs
+                show(found)
     return found
 
 
 def tables(found: dict[str, Any]) -> str:
     lines = []
-    for part in found["parts"]:
-        for label, runs in part["answers"].items():
+    for row in found["rows"]:
+        for label, runs in row["answers"].items():
             seconds = [spread([run[name] for run in runs], ".2f") for name in ("started", "seconds")]
+            seconds.append(spread([run["started"] + run["seconds"] for run in runs], ".2f"))
             memories = [megabytes([run["memory"] for run in runs], where) for where in ("host", "device")]
-            case = [part["case"][name] for name in ("model", "size", "batch_size", "trains")]
+            case = [row["case"][name] for name in ("model", "size", "batch_size", "trains")]
             lines.append([*case, label, *seconds, *memories])
-    header = ["network", "pixels", "batch", "trains", "side", "imports, s", "to the first step, s"]
+    header = ["network", "pixels", "batch", "trains", "side", "imports, s", "to the first step, s", "both, s"]
     return table([*header, "host memory, MB", "device memory, MB"], lines)
 
 
@@ -65,11 +76,11 @@ def jaxtl_side(case: dict[str, Any]) -> Side:
     import jax  # noqa: F401
     import optax  # noqa: F401
 
-    import jaxtl.train.step
+    import jaxtl.train.step  # noqa: F401
     from benchmarks import jax_side
 
-    setup = jax_side.setup(jax_side.precision(jaxtl.train.step.make_train_step))
-    return Side(lambda _: _first_step(train_step.jaxtl_side, case), setup=setup, **jax_side.about())
+    make = partial(train_step.jaxtl_side, counted=False)
+    return Side(lambda _: _first_step(make, case), setup=jax_side.setup(), **jax_side.about())
 
 
 def torch_side(case: dict[str, Any]) -> Side:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks import train_step
@@ -17,20 +19,24 @@ ABOUT = (
     'The training step as above, with the first stages frozen: none, one, ..., all but the head. "Saved by this '
     'stage" is how much shorter the step is than in the row before; it is largest where the line bends.'
 )
-SIDES = train_step.SIDES
+SIDES = {**train_step.SIDES, "jaxtl": partial(train_step.jaxtl_side, counted=False)}
 
 
-def measure(options: Options, show: Any) -> dict[str, Any]:
-    networks = options.pick(
+def networks(options: Options) -> Sequence[tuple[str, int, int, Sequence[int]]]:
+    """Names, pixels, batch sizes and numbers of frozen stages."""
+    return options.pick(
         quick=(("mobilenetv2_035", 32, 2, (8, 9)),),
         small=(("resnet18", 96, 8, range(6)),),
         full=(("resnet18", 224, 16, range(6)), ("mobilenetv2_100", 224, 16, range(10))),
     )
+
+
+def measure(options: Options, show: Any) -> dict[str, Any]:
     found: dict[str, Any] = {"rows": []}
-    for model, size, batch_size, counts in options.among(networks):
+    for model, size, batch_size, counts in options.among(networks(options)):
         for count in counts:
             case = {"model": model, "size": size, "batch_size": batch_size * (8 if options.gpu else 1), "trains": count}
-            found["rows"].append(rates(train_step.__name__, case, options.turns, options.seconds))
+            found["rows"].append(rates(__name__, case, options.turns, options.seconds))
             show(found)
     return found
 

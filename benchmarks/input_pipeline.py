@@ -19,31 +19,36 @@ ABOUT = (
     "Shuffled training batches of 32 images of 160 pixels as bytes, from files, with light augmentation "
     "(random-resized crop, flip) or none (the evaluation's preprocessing): jaxtl's `data.train_batches`, against "
     "timm's loader before it normalises, with persistent workers. Each turn is a new process; the first epoch "
-    "includes the start of threads or workers. Files are in the system's cache after the first turn."
+    "includes the start of threads or workers. Files are in the system's cache after the first turn. The crops are "
+    "drawn alike, their pixels made otherwise: jaxtl's by libjpeg-turbo and OpenCV, which resizes without "
+    "antialiasing where a crop hardly shrinks, timm's by Pillow, with it."
 )
 
 
 def measure(options: Options, show: Any) -> dict[str, Any]:
     toy = {"size": 32, "batch_size": 8} if options.size == "quick" else {}
-    found: dict[str, Any] = {"workers": options.workers, "parts": []}
+    found: dict[str, Any] = {"rows": []}
     for augment in ("light", "none"):
         task = Task(options.data, "", ALL, epochs=1, augment=augment, **toy)
-        case = task.case(workers=options.workers)
-        runs = whole_runs(__name__, [Variant(side, side, case) for side in NAMES], options.turns)
-        found["parts"].append({"augment": augment, **runs})
-        show(found)
+        variants = [Variant(side, side, task.case(workers=options.workers)) for side in NAMES]
+        case = {"augment": augment, "data": options.data, "workers": options.workers}
+        found["rows"].append(row := {"case": case})
+        for runs in whole_runs(__name__, variants, options.turns):
+            row |= runs
+            show(found)
     return found
 
 
 def tables(found: dict[str, Any]) -> str:
     lines = []
-    for part in found["parts"]:
+    for row in found["rows"]:
+        case, answers = row["case"], row["answers"]
         for epoch in ("first", "second"):
-            ours, theirs = ([run[epoch] for run in part["answers"][side]] for side in NAMES)
-            memories = [megabytes([run["memory"] for run in part["answers"][side]], "host") for side in NAMES]
+            ours, theirs = ([run[epoch] for run in answers[side]] for side in NAMES)
+            memories = [megabytes([run["memory"] for run in answers[side]], "host") for side in NAMES]
             cells = [spread(ours, ".0f"), spread(theirs, ".0f"), spread(ratios(ours, theirs), ".2f"), *memories]
-            lines.append([part["augment"], epoch, *cells])
-    header = ["augmentation", "epoch", "jaxtl, images/s", f"PyTorch, {found['workers']} workers, images/s"]
+            lines.append([case["augment"], epoch, case["workers"], *cells])
+    header = ["augmentation", "epoch", "PyTorch's workers", "jaxtl, images/s", "PyTorch, images/s"]
     return table([*header, "jaxtl / PyTorch", *(f"host memory of {side}, MB" for side in NAMES)], lines)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -35,14 +33,11 @@ def random_model(name: str, size: int, **options: Any) -> Any:
         return jaxtl.load(name, weights=None, img_size=size, **({"num_classes": CLASSES} | options))
 
 
-def precision(takes: Callable[..., Any] | Iterable[str]) -> dict[str, str]:
-    """bfloat16 where both sides compute in it, for a function or the fields of a recipe that take it; else float32."""
-    names = inspect.signature(takes).parameters if callable(takes) else takes
-    if "precision" not in names:
-        return {}
-    return {"precision": "bf16" if bfloat16(on_gpu()) else "f32"}
+def precision() -> str:
+    """bfloat16 where both sides compute in it, else float32, in jaxtl's words."""
+    return "bf16" if bfloat16(on_gpu()) else "f32"
 
 
-def setup(options: Mapping[str, Any]) -> str:
-    """For people: what ``precision`` came to."""
-    return "bfloat16" if options.get("precision") == "bf16" else "float32"
+def setup() -> str:
+    """The same, for people."""
+    return "bfloat16" if bfloat16(on_gpu()) else "float32"

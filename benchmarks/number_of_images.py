@@ -20,11 +20,11 @@ from benchmarks.turns import whole_runs
 TITLE = "Cached features against the number of images"
 NEEDS_DATA = False
 ABOUT = (
-    "ResNet-18 cut after `layer3` with random weights, synthetic JPEGs, 32 pixels: the head on pooled features, and "
-    "`layer3` with the head on maps of `layer2`. The first epoch holds all that comes before the second: reading, "
-    "extraction, compilation. A later epoch runs on the cache; its figure is the median of a run's later epochs, "
-    'over the turns. "A further image" is the slope from the row before; a bend is where it changes by more than a '
-    "quarter."
+    "ResNet-18 cut after `layer3` with random weights, synthetic JPEGs (64 distinct ones to train on, under so many "
+    "names), 32 pixels: the head on pooled features, and `layer3` with the head on maps of `layer2`. The first epoch "
+    "holds all that comes before the second: reading, extraction, compilation. A later epoch runs on the cache; its "
+    'figure is the median of a run\'s later epochs, over the turns. "A further image" is the slope from the row '
+    "before; a bend is where it changes by more than a quarter."
 )
 _EPOCHS = 6
 
@@ -40,16 +40,17 @@ def measure(options: Options, show: Any) -> dict[str, Any]:
                 data = make_folder(Path(folder, "images"), train=count, val=64, pixels=32)
                 task = Task(data=data, weights="", trains=trains, epochs=_EPOCHS, size=32, crop_pct=1.0)
                 ways = torch_variants("PyTorch", task, workers=options.workers, gpu=options.gpu)
-                runs = whole_runs(SIDES_IN, [jaxtl_variant("jaxtl", task), *ways], turns)
-            found["rows"].append({"trains": trains, "images": count, **runs})
-            show(found)
+                found["rows"].append(row := {"case": {"trains": trains, "images": count}})
+                for runs in whole_runs(SIDES_IN, [jaxtl_variant("jaxtl", task), *ways], turns):
+                    row |= runs
+                    show(found)
     return found
 
 
 def tables(found: dict[str, Any]) -> str:
     lines, sentences = [], []
     for trains, label, rows in _lines(found["rows"]):
-        counts = [row["images"] for row in rows]
+        counts = [row["case"]["images"] for row in rows]
         first, later = [], []
         for row in rows:
             runs = row["answers"][label]
@@ -61,7 +62,7 @@ def tables(found: dict[str, Any]) -> str:
         for place, row in enumerate(rows):
             memories = [run["memory"] for run in row["answers"][label]]
             lines.append(
-                [trains, label, row["images"], spread(first[place]), grown["first"][place]]
+                [trains, label, counts[place], spread(first[place]), grown["first"][place]]
                 + [spread(later[place], ".3f"), grown["later"][place]]
                 + [megabytes(memories, where) for where in ("host", "device")]
             )
@@ -76,6 +77,6 @@ def tables(found: dict[str, Any]) -> str:
 
 def _lines(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
     """Trained part, variant, and its rows by number of images."""
-    for trains in dict.fromkeys(row["trains"] for row in rows):
-        members = [row for row in rows if row["trains"] == trains]
+    for trains in dict.fromkeys(row["case"]["trains"] for row in rows):
+        members = [row for row in rows if row["case"]["trains"] == trains]
         yield from ((trains, label, members) for label in members[0]["answers"])

@@ -1,7 +1,7 @@
 """One side in a process of its own: ``python -m benchmarks.side MODULE SIDE CASE``.
 
 It makes ``MODULE.SIDES[SIDE](case)``, writes a line of JSON that says what it is, and from then on answers each line of
-JSON that it reads with another one. The question ``"memory"`` it answers by itself.
+JSON that it reads with another one. The questions ``"memory"`` and ``"afterwards"`` are about the side itself.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Side:
         versions: of the packages it uses.
         same: what has to be equal on all sides, or they do not do the same work.
         more: whatever else the module wants to know of it.
+        afterwards: makes what belongs to ``more`` and would add to the side's memory while that is measured.
     """
 
     answer: Callable[[Any], Any]
@@ -36,6 +37,7 @@ class Side:
     versions: dict[str, str]
     same: dict[str, Any] = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)
+    afterwards: Callable[[], dict[str, Any]] = dict
 
 
 def memory(host: HostMemory) -> dict[str, float | None]:
@@ -63,10 +65,11 @@ def main(module: str, side: str, case: str) -> None:
         print(json.dumps(value), file=channel, flush=True)
 
     built = importlib.import_module(module).SIDES[side](json.loads(case))
-    say({name: value for name, value in vars(built).items() if name != "answer"})
+    say({name: value for name, value in vars(built).items() if name not in ("answer", "afterwards")})
+    about = {"memory": lambda: memory(host), "afterwards": built.afterwards}
     for line in sys.stdin:
         question = json.loads(line)
-        say(memory(host) if question == "memory" else built.answer(question))
+        say(about[question]() if question in about else built.answer(question))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.task import Task
@@ -37,7 +38,8 @@ def train(guest: Guest, task: Task, *, seed: int, workers: int, compiled: bool, 
 
     Returns:
         ``seconds`` in all; ``epochs``, seconds of each, its validation included; ``curve``, seconds since the start and
-        accuracy of each validation; ``accuracy`` at the end; ``extrapolated``, the number of epochs that were not run.
+        accuracy of each validation; ``accuracy`` at the end; ``extrapolated``, the number of epochs that were not run;
+        ``warm``, the seconds until the first epoch ended, null where no other follows.
     """
     begun = time.perf_counter()
     guest.torch.manual_seed(seed)
@@ -53,21 +55,24 @@ def train(guest: Guest, task: Task, *, seed: int, workers: int, compiled: bool, 
         compiled=compiled,
     )
 
-    epochs, validation, steps_per_epoch = _batches(guest, network, task, workers)
-    step = _stepper(guest, network, task, steps_per_epoch)
+    batches = _batches(guest, network, task, workers)
+    step = _stepper(guest, network, task, batches.steps_per_epoch)
     training: list[float] = []
     epoch_seconds: list[float] = []
     curve: list[tuple[float, float]] = []
+    warm = None
     number = itertools.count()
     run = task.epochs if timed is None else min(timed, task.epochs)
     for epoch in range(run):
         epoch_begun = time.perf_counter()
-        for features, labels in epochs[epoch % len(epochs)]():
+        if epoch == 1:
+            warm = epoch_begun - begun
+        for features, labels in batches.epochs[epoch % len(batches.epochs)]():
             step(next(number), features, labels)
         guest.wait()
         training.append(time.perf_counter() - epoch_begun)
         if (epoch + 1) % task.eval_every == 0 or epoch + 1 == run:
-            accuracy = _accuracy(guest, network, validation)
+            accuracy = _accuracy(guest, network, batches.validation)
             curve.append((time.perf_counter() - begun, accuracy))
         epoch_seconds.append(time.perf_counter() - epoch_begun)
     missing = task.epochs - run
@@ -78,14 +83,35 @@ def train(guest: Guest, task: Task, *, seed: int, workers: int, compiled: bool, 
         "curve": curve,
         "accuracy": None if missing else curve[-1][1],
         "extrapolated": missing,
-        "same": {"preprocess": preprocess(guest, task), "trained": sum(p.numel() for p in network.trained())},
+        "warm": warm,
+        "same": {
+            "preprocess": preprocess(guest, task),
+            "images": batches.images,
+            "classes": classes,
+            "steps": task.epochs * batches.steps_per_epoch,
+            "trained": sum(p.numel() for p in network.trained()),
+        },
     }
 
 
-def _batches(guest: Guest, network: Network, task: Task, workers: int) -> tuple[list[Batches], Batches, int]:
-    """Outputs of the frozen front with labels: shuffled for each epoch in turn, and of validation in order; steps an
-    epoch."""
+@dataclass(frozen=True)
+class _Inputs:
+    """Outputs of the frozen front with labels.
 
+    Attributes:
+        epochs: shuffled, for each epoch in turn.
+        validation: in order.
+        steps_per_epoch: batches of an epoch.
+        images: how many there are to train on, and to validate with.
+    """
+
+    epochs: list[Batches]
+    validation: Batches
+    steps_per_epoch: int
+    images: list[int]
+
+
+def _batches(guest: Guest, network: Network, task: Task, workers: int) -> _Inputs:
     def images(split: str, *, shuffle: bool) -> Any:
         augment = task.augment if split == "train" else "none"
         return make_loader(guest, task, split, augment=augment, shuffle=shuffle, workers=workers)
@@ -93,16 +119,15 @@ def _batches(guest: Guest, network: Network, task: Task, workers: int) -> tuple[
     def from_files(loader: Any) -> Batches:
         return lambda: ((_front(guest, network, images), labels) for images, labels in loader)
 
-    val_images = images("val", shuffle=False)
+    train_images, val_images = images("train", shuffle=not task.cached), images("val", shuffle=False)
+    counts = [len(train_images.dataset), len(val_images.dataset)]
     if not task.cached:
-        train_images = images("train", shuffle=True)
-        return [from_files(train_images)], from_files(val_images), len(train_images)
-    train_images = images("train", shuffle=False)
+        return _Inputs([from_files(train_images)], from_files(val_images), len(train_images), counts)
     views = (task.views or task.epochs) if task.augment != "none" else 1
     kept = [_collected(guest, network, train_images) for _ in range(views)]
     val = _collected(guest, network, val_images)
     epochs = [_shuffled(guest, *view, task.batch_size) for view in kept]
-    return epochs, lambda: _in_order(*val, task.eval_batch_size), len(kept[0][1]) // task.batch_size
+    return _Inputs(epochs, lambda: _in_order(*val, task.eval_batch_size), counts[0] // task.batch_size, counts)
 
 
 def _front(guest: Guest, network: Network, images: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from benchmarks import limits
 from benchmarks.options import Options
 from benchmarks.precision import bfloat16
 from benchmarks.side import Side
-from benchmarks.tables import megabytes, ratios, spread, table
+from benchmarks.tables import NONE, megabytes, ratios, spread, table
 from benchmarks.torch_network import ALL, HEAD, LAST, frozen_stages
 from benchmarks.turns import SIDES as NAMES
 from benchmarks.turns import rates
@@ -26,15 +26,18 @@ ABOUT = (
     "(bytes its operations read and write, as if no cache kept any) were all, at the rates of a large matrix "
     "product and a large copy on this device in this run. They are counted with XLA's own form of every convolution, "
     "since it counts the body of a loop once; on a GPU the arithmetic is that of the traced products and "
-    'convolutions. "Of the limit" is jaxtl\'s rate over the lower of the two, '
+    "convolutions, without attention by cuDNN and depthwise convolutions. "
+    '"Of the limit" is jaxtl\'s rate over the lower of the two, '
     "and above 1 where caches save traffic, or XLA counts arithmetic that is not done. There are none of a CPU in "
-    "bfloat16, because XLA does not count what oneDNN multiplies."
+    "bfloat16, because XLA does not count what oneDNN multiplies. Cached rows have no memory: the most that their "
+    "processes held was for the frozen front's pass before."
 )
 RATE = 1e-4
 
 
-def cases(options: Options) -> Iterator[dict[str, Any]]:
-    networks = options.pick(
+def networks(options: Options) -> Sequence[tuple[str, int, int]]:
+    """Names, pixels and batch sizes."""
+    return options.pick(
         quick=(("mobilenetv2_035", 32, 2), ("vit_tiny_patch16_224", 32, 2)),
         small=(("resnet18", 96, 8),),
         full=tuple(
@@ -42,7 +45,10 @@ def cases(options: Options) -> Iterator[dict[str, Any]]:
             for name in ("resnet18", "resnet50", "mobilenetv2_100", "vit_small_patch16_224")
         ),
     )
-    for name, size, batch_size in options.among(networks):
+
+
+def cases(options: Options) -> Iterator[dict[str, Any]]:
+    for name, size, batch_size in options.among(networks(options)):
         case = {"model": name, "size": size, "batch_size": batch_size}
         for trains in options.pick(quick=(LAST,), small=(ALL, LAST, HEAD), full=(ALL, LAST, HEAD)):
             yield {**case, "trains": trains, "cached": False}
@@ -62,12 +68,14 @@ def tables(found: dict[str, Any]) -> str:
     rows = []
     for row in found["rows"]:
         case, ours, theirs = row["case"], row["rates"]["jaxtl"], row["rates"]["PyTorch"]
+        cached = case.get("cached", False)
         rows.append(
-            [case["model"], case["size"], case["batch_size"], case["trains"] + ", cached" * case.get("cached", False)]
+            [case["model"], case["size"], case["batch_size"], case["trains"] + ", cached" * cached]
             + [spread(ours), spread(theirs), spread(ratios(ours, theirs), ".2f")]
             + _limits(row["about"]["jaxtl"]["more"].get("cost"), device, case["batch_size"], ours)
-            + [megabytes(row["memory"][side], where) for where in ("host", "device") for side in NAMES]
-        )
+            + [NONE if cached else megabytes(row["memory"][side], where)
+               for where in ("host", "device") for side in NAMES]
+        )  # fmt: skip
     header = ["network", "pixels", "batch", "trains", "jaxtl, images/s", "PyTorch, images/s", "jaxtl / PyTorch"]
     header += ["limit by arithmetic, images/s", "limit by traffic, images/s", "of the limit"]
     header += [f"{where} memory of {side}, MB" for where in ("host", "device") for side in NAMES]
@@ -80,13 +88,14 @@ def tables(found: dict[str, Any]) -> str:
 
 def _limits(cost: Any, device: dict[str, list[float]], batch_size: int, ours: list[float]) -> list[str]:
     if cost is None:
-        return ["-"] * 3
+        return [NONE] * 3
     most = limits.bounds(cost, device, batch_size)
     lower = min(most.values())
     return [f"{most['flops']:.1f}", f"{most['bytes']:.1f}", spread([rate / lower for rate in ours], ".2f")]
 
 
-def jaxtl_side(case: dict[str, Any]) -> Side:
+def jaxtl_side(case: dict[str, Any], *, counted: bool = True) -> Side:
+    """jaxtl's; where ``counted`` it says afterwards what the step asks of the device."""
     import jax
     import optax
 
@@ -102,29 +111,29 @@ def jaxtl_side(case: dict[str, Any]) -> Side:
     def label(path: str, leaf: Any) -> str:
         return "frozen" if model.graph.stage_of(path) in frozen else "trained"
 
-    options = jax_side.precision(jaxtl.make_train_step)
+    precision = jax_side.precision()
     optimizer = jaxtl.multi_transform({"trained": optax.adamw(RATE)}, label)
     state = jaxtl.TrainState.create(model, optimizer)
     images, labels = _batch(case)
     batch = jax.device_put({"image": images, "label": labels.astype(np.int32)})
     after = model.stages[front - 1] if case.get("cached") else None
     if after is not None:
-        part = FixedPart(model.graph, model.params, model.batch_stats, model.preprocess, after, **options)
+        part = FixedPart(model.graph, model.params, model.batch_stats, model.preprocess, after, precision)
         batch["image"] = part(images)
 
     def made() -> Any:
-        return jaxtl.make_train_step(model, optimizer, after=after, **options)
+        return jaxtl.make_train_step(model, optimizer, after=after, precision=precision)
 
     def lower() -> Any:
         return made().lower(state, batch)
 
     step = compiled(lower())
-    more: dict[str, Any] = {"images": case["batch_size"]}
-    if case.get("counted", True) and jax_side.on_gpu():
-        arithmetic = limits.products(jax.make_jaxpr(made())(state, batch).jaxpr)
-        more["cost"] = {**limits.counted(step), "flops": arithmetic}
-    elif case.get("counted", True) and not bfloat16(gpu=False):
-        more["cost"] = limits.cost(lower)
+
+    def cost() -> dict[str, Any]:
+        if counted and jax_side.on_gpu():
+            arithmetic = limits.products(jax.make_jaxpr(made())(state, batch).jaxpr)
+            return {"cost": {**limits.counted(step), "flops": arithmetic}}
+        return {"cost": limits.cost(lower)} if counted and not bfloat16(gpu=False) else {}
 
     def run(steps: int) -> float:
         nonlocal state
@@ -136,9 +145,10 @@ def jaxtl_side(case: dict[str, Any]) -> Side:
 
     return Side(
         run,
-        setup=jax_side.setup(options),
+        setup=jax_side.setup(),
         same={"trained": sum(leaf.size for leaf in jax.tree.leaves(state.params)), "stages": list(model.stages)},
-        more=more,
+        more={"images": case["batch_size"]},
+        afterwards=cost,
         **jax_side.about(),
     )
 

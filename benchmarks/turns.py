@@ -5,22 +5,27 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.machine import ROOT
+
 SIDES = ("jaxtl", "PyTorch")
 Case = Mapping[str, Any]
 
 
+class SideError(RuntimeError):
+    """A side that ended before its work was done, or that does not do what the other does."""
+
+
 class Worker:
-    """One side, that works only when it is asked to; a context manager that ends it.
+    """One side, that works only when it is asked to; a context manager that ends it, at once where an error ends it.
 
     Attributes:
         about: what it says of itself.
@@ -41,32 +46,59 @@ class Worker:
                 **inherited,
                 "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
                 "TF_CPP_MIN_LOG_LEVEL": "2",
+                "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # that of nvidia-smi
                 "JAXTL_CACHE": f"{cache}/jaxtl",
                 "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor",
                 **(environment or {}),
             },
         )
-        self.about = self._answer()
+        try:
+            self.about = self._answer()
+        except BaseException:
+            self._end_at_once()
+            raise
         self.started = time.perf_counter() - begun
 
     def ask(self, question: Any) -> Any:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(question) + "\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which no answer says
+            self._process.stdin.write(json.dumps(question) + "\n")
+            self._process.stdin.flush()
         return self._answer()
 
     def __enter__(self) -> Worker:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._process.communicate()
+    def __exit__(self, error: object, *_: object) -> None:
+        if error is None:
+            self._process.communicate()
+        else:
+            self._end_at_once()
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"error: {self._name} ended with code {self._process.wait()}; its message is above")
+            raise SideError(f"{self._name} {_end_of(self._process.wait())}")
         return json.loads(line)
+
+    def _end_at_once(self) -> None:
+        self._process.terminate()
+        self._process.communicate()
+
+
+def _end_of(code: int) -> str:
+    """How a process ended, for people.
+
+    >>> _end_of(1)
+    'ended with code 1; its message is above'
+    >>> _end_of(-9)
+    'was ended by SIGKILL, as Linux does to a process when memory runs out'
+    """
+    if code >= 0:
+        return f"ended with code {code}; its message is above"
+    name = signal.Signals(-code).name
+    return f"was ended by {name}" + ", as Linux does to a process when memory runs out" * (name == "SIGKILL")
 
 
 def ask_once(module: str, side: str, case: Case, question: Any) -> Any:
@@ -85,7 +117,8 @@ def rates(module: str, case: Case, turns: int, seconds: float, *, warm_up: int =
     with contextlib.ExitStack() as stack:
         cache = stack.enter_context(tempfile.TemporaryDirectory())
         workers = {side: stack.enter_context(Worker(module, side, case, cache)) for side in SIDES}
-        _check_same(module, [worker.about for worker in workers.values()])
+        ours, theirs = (workers[side].about["same"] for side in SIDES)
+        _check_same(module, ours, theirs)
         found: dict[str, list[float]] = {side: [] for side in SIDES}
         repetitions = {}
         for side, worker in workers.items():
@@ -96,12 +129,11 @@ def rates(module: str, case: Case, turns: int, seconds: float, *, warm_up: int =
                 workers[side].ask(1)
                 images = repetitions[side] * workers[side].about["more"]["images"]
                 found[side].append(images / workers[side].ask(repetitions[side]))
-        return {
-            "case": dict(case),
-            "rates": found,
-            "memory": {side: worker.ask("memory") for side, worker in workers.items()},
-            "about": {side: worker.about for side, worker in workers.items()},
-        }
+        memory = {side: worker.ask("memory") for side, worker in workers.items()}
+        for worker in workers.values():
+            worker.about["more"] |= worker.ask("afterwards")
+        about = {side: worker.about for side, worker in workers.items()}
+        return {"case": dict(case), "rates": found, "memory": memory, "about": about}
 
 
 @dataclass(frozen=True)
@@ -123,15 +155,20 @@ class Variant:
     environment: Mapping[str, str] | None = None
 
 
-def whole_runs(module: str, variants: Sequence[Variant], turns: int) -> dict[str, Any]:
-    """The answers of each variant, by label, one a turn, each from a fresh process.
+def whole_runs(module: str, variants: Sequence[Variant], turns: int) -> Iterator[dict[str, Any]]:
+    """After each turn the ``answers`` of each variant until then, by label, one a turn, each from a fresh process;
+    ``unfinished`` is whether a turn is to come.
 
     A side is asked for the number of the turn, which is a seed.
     To an answer are added ``started``, the seconds until the process had its imports, and its ``memory``.
+
+    Raises:
+        SideError: a side ended, or its first answer says that it does not do the same as those before.
     """
     labels = [label for variant in variants for label in (variant.label, variant.again) if label is not None]
     answers: dict[str, list[Any]] = {label: [] for label in labels}
     about: dict[str, Any] = {}
+    same: Mapping[str, Any] | None = None
     for turn in range(turns):
         for variant in _in_order(variants, turn):
             with tempfile.TemporaryDirectory() as cache:
@@ -141,19 +178,20 @@ def whole_runs(module: str, variants: Sequence[Variant], turns: int) -> dict[str
                         answer = worker.ask(turn)
                         memory = worker.ask("memory")
                         about[label] = worker.about
+                    same = same or answer["same"]
+                    _check_same(module, same, answer["same"])
                     answers[label].append({**answer, "started": worker.started, "memory": memory})
                     say = f"turn {turn + 1} of {turns}: {label}: {answer['seconds']:.1f} s"
                     print(f"  {say}", file=sys.stderr, flush=True)
-    _check_same(module, [{"same": answer["same"]} for found in answers.values() for answer in found])
-    return {"answers": answers, "about": about}
+        yield {"answers": answers, "about": about, "unfinished": turn + 1 < turns}
 
 
 def _in_order(things: Sequence[Any], turn: int) -> Sequence[Any]:
     return things if turn % 2 == 0 else things[::-1]
 
 
-def _check_same(module: str, abouts: Sequence[Mapping[str, Any]]) -> None:
-    for about in abouts:
-        for name, value in about["same"].items():
-            if value != (first := abouts[0]["same"].get(name)):
-                raise SystemExit(f"error: the sides of {module} do not do the same: {name} is {first} and {value}")
+def _check_same(module: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+    for name in one | other:
+        first, second = (side.get(name, "not told") for side in (one, other))
+        if first != second:
+            raise SideError(f"the sides of {module} do not do the same: {name} is {first} and {second}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import statistics
 import subprocess
@@ -26,7 +28,8 @@ class Utilisation:
 
     def __enter__(self) -> Utilisation:
         if shutil.which("nvidia-smi"):
-            command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--id=0"]
+            command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+            command.append(f"--id={_first_visible()}")
             self._process = subprocess.Popen(
                 [*command, f"--loop-ms={_EVERY}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             )
@@ -42,8 +45,15 @@ class Utilisation:
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            self.samples.append((time.perf_counter(), float(line)))
+        with process.stdout as lines:
+            for line in lines:
+                with contextlib.suppress(ValueError):  # "[N/A]": a part of a GPU, of which the driver counts nothing
+                    self.samples.append((time.perf_counter(), float(line)))
+
+
+def _first_visible() -> str:
+    """The GPU that a program computes on by default, by number or UUID."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"
 
 
 def mean_between(samples: Sequence[tuple[float, float]], begun: float, ended: float) -> float | None:

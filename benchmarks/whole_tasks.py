@@ -15,7 +15,7 @@ HEADER = [
     "imports, s",
     "accuracy, %",
     "epochs run of",
-    "a later epoch and its validation, s",
+    "a later epoch, s",
     "device busy after the first epoch, %",
     "host memory, MB",
     "device memory, MB",

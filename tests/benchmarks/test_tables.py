@@ -4,51 +4,43 @@ import doctest
 import importlib
 
 import pytest
+from benchmark_rows import ABOUT, entry_of, rates_of, run_of
 
-from benchmarks import frozen_stages, number_of_images, train_step, whole_tasks
+from benchmarks import (
+    feature_extraction,
+    fine_tuning,
+    first_step,
+    frozen_stages,
+    input_pipeline,
+    number_of_images,
+    train_step,
+    whole_tasks,
+)
 from benchmarks.machine import machine
 from benchmarks.options import Options
-from benchmarks.report import report
+from benchmarks.report import _where, report
 from benchmarks.run import WORKS, _parser
-from benchmarks.turns import _check_same, _in_order
-
-SIDE = {"device": "cpu", "setup": "float32", "same": {}, "more": {}}
-ABOUT = {
-    "jaxtl": {**SIDE, "versions": {"jaxtl": "1"}, "more": {"cost": {"flops": 4e9, "bytes": 1e9}}},
-    "PyTorch": {**SIDE, "versions": {"torch": "2"}},
-}
-MEMORY = {"host": 2**30, "device": None}
 
 
 def cells(line):
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def rates_of(trains, ours, theirs):
-    about = {side: {**said, "same": {"stages": ["stem", "layer1", "fc"]}} for side, said in ABOUT.items()}
-    return {
-        "case": {"model": "resnet18", "size": 96, "batch_size": 8, "trains": trains, "cached": False},
-        "rates": {"jaxtl": ours, "PyTorch": theirs},
-        "memory": {"jaxtl": MEMORY, "PyTorch": MEMORY},
-        "about": about,
-    }
-
-
-def run_of(seconds, epochs, curve, extrapolated=0):
-    accuracy = None if extrapolated else curve[-1][1]
-    return {
-        "seconds": seconds,
-        "epochs": epochs,
-        "curve": curve,
-        "accuracy": accuracy,
-        "extrapolated": extrapolated,
-        "started": 1.0,
-        "memory": MEMORY,
-    }
-
-
 @pytest.mark.parametrize(
-    "name", ["run", "tables", "limits", "options", "utilisation", "whole_tasks", "torch_network", "torch_training"]
+    "name",
+    [
+        "run",
+        "tables",
+        "limits",
+        "options",
+        "report",
+        "results",
+        "turns",
+        "utilisation",
+        "whole_tasks",
+        "torch_network",
+        "torch_training",
+    ],
 )
 def test_doctests(name):
     found = doctest.testmod(importlib.import_module(f"benchmarks.{name}"))
@@ -80,7 +72,7 @@ def test_frozen_stages_shows_what_each_stage_saves():
 def test_number_of_images_finds_the_bend():
     def row(count, first, later):
         runs = {"jaxtl": [run_of(first + 2 * later, [first, later, later], [(first, 0.5)])]}
-        return {"trains": "head", "images": count, "answers": runs, "about": {}}
+        return {"case": {"trains": "head", "images": count}, "answers": runs, "about": {}}
 
     rows = [row(1000, 1.0, 0.1), row(2000, 2.0, 0.2), row(3000, 3.0, 0.3), row(4000, 9.0, 0.4)]
     text = number_of_images.tables({"rows": rows})
@@ -100,34 +92,61 @@ def test_an_extrapolated_run_has_no_accuracy_and_says_so():
     assert found["accuracy, %"] == "-"
 
 
-def test_sides_that_do_different_work_are_refused():
-    with pytest.raises(SystemExit, match="trained is 3 and 4"):
-        _check_same("here", [{"same": {"trained": 3}}, {"same": {"trained": 4}}])
+def test_the_report_keeps_each_calls_own_date():
+    entry = entry_of(rates_of(0, [8.0], [16.0]), commit="a99a270b01", note="The rows come from several calls.")
+    older = entry_of(rates_of(1, [4.0], [8.0]), date="2004-05-06", load_before=2.0)
+    text = report({"CPU, full": {"frozen_stages": {**entry, "older": [older]}}}, WORKS)
+    new, old = text.split("2004-05-06")
+    assert "2001-02-03, a processor, cores used: 2, 8 GB, device cpu" in new
+    assert "jaxtl 1 (a99a270b01), torch 2. jaxtl: float32; PyTorch: float32. Turns: 1. Load" in new
+    assert "The rows come from several calls." in new
+    assert "| 1000.0 | 500.0 |" in new
+    assert "Measure again" not in new
+    assert "jaxtl 1, torch 2." in old
+    assert "Measure again" in old
+    assert "| 2000.0 | 1000.0 |" in old
 
 
-def test_every_other_turn_goes_backwards():
-    assert [_in_order(("a", "b"), turn) for turn in range(3)] == [("a", "b"), ("b", "a"), ("a", "b")]
+def test_the_report_names_what_a_work_used():
+    def used(case, setup="float32"):
+        about = {"jaxtl": {**ABOUT["jaxtl"], "setup": setup}}
+        row = {**rates_of(0, [8.0], [16.0]), "case": case, "about": about}
+        return _where(entry_of(row))
+
+    given = {"data": "flowers", "weights": "a.safetensors"}
+    assert used({"trains": 0}).endswith("jaxtl: float32. Turns: 1.")
+    assert used({"task": given, "what": "files"}).endswith("Turns: 1; data flowers; weights a.safetensors.")
+    assert used({**given, "weights": ""}).endswith(
+        "; data flowers; random weights, with which accuracies mean nothing."
+    )
+    assert used({"data": "flowers"}, setup="").endswith("jaxtl 1. Turns: 1; data flowers.")
 
 
-def test_the_report_keeps_each_works_own_date():
-    entry = {
-        "date": "2001-02-03",
-        "machine": {"cpu": "a processor", "cores": 2, "memory_gb": 8, "python": "3.11"},
-        "load_before": 0.0,
-        "load_after": 1.0,
-        "turns": 5,
-        "weights": "",
-        "data": "",
-        "found": {"rows": [rates_of(0, [8.0], [16.0])]},
-    }
-    other = {**entry, "date": "2004-05-06", "load_before": 2.0}
-    text = report({"CPU, full": {"frozen_stages": entry}, "CPU, small": {"frozen_stages": other}}, WORKS)
-    quiet, busy = text.split("## CPU, small")
-    assert "2001-02-03, a processor, cores used: 2, 8 GB, device cpu" in quiet
-    assert "jaxtl 1, torch 2" in quiet
-    assert "Measure again" not in quiet
-    assert "2004-05-06" in busy
-    assert "Measure again" in busy
+def test_cached_steps_have_no_memory():
+    device = {"flops": [1e10], "bytes": [1e9]}
+    rows = [rates_of("head", [4.0], [2.0]), rates_of("head", [4.0], [2.0], cached=True)]
+    plain, cached = train_step.tables({"device": device, "rows": rows}).splitlines()[-2:]
+    assert cells(plain)[-2:] == ["1024", "1024"]
+    assert cells(cached)[-2:] == ["-", "-"]
+
+
+def test_whole_runs_have_a_table():
+    runs = {"jaxtl": [run_of(2.0, [1.0], [(2.0, 0.5)])], "PyTorch": [run_of(3.0, [1.0], [(3.0, 0.6)])]}
+    case = {"label": "head", "epochs": 1, "views": None, "data": "a", "weights": "b"}
+    rows = {"rows": [{"case": case, "answers": runs, "about": ABOUT}]}
+    assert cells(feature_extraction.tables(rows).splitlines()[-1])[:4] == ["head", "PyTorch", "3.0", "1.50"]
+    assert cells(fine_tuning.tables(rows).splitlines()[-2])[-1] == "2.0"
+
+    first = {"model": "resnet18", "size": 96, "batch_size": 8, "trains": "head"}
+    found = first_step.tables({"rows": [{"case": first, "answers": runs, "about": ABOUT}]})
+    header, _, ours, _ = found.splitlines()
+    assert dict(zip(cells(header), cells(ours), strict=True))["both, s"] == "3.00"
+
+    for found in runs.values():
+        found[0].update(first=10.0, second=20.0)
+    case = {"augment": "light", "workers": 2, "data": "a"}
+    lines = input_pipeline.tables({"rows": [{"case": case, "answers": runs, "about": ABOUT}]}).splitlines()
+    assert cells(lines[-1])[:4] == ["light", "second", "2", "20"]
 
 
 @pytest.mark.parametrize("name", WORKS)

@@ -6,13 +6,18 @@ from PIL import Image
 from timm_guest import import_timm
 
 import jaxtl
+from benchmarks import end_to_end
 from benchmarks.images import make_folder
 from benchmarks.task import Task
 from benchmarks.torch_network import ALL, HEAD, LAST, Network
-from benchmarks.torch_training import rate
+from benchmarks.torch_training import _batches, rate, train
 from jaxtl.finetune.schedules import rate_table
 from jaxtl.models.graph import Graph
 from jaxtl.recipe import Cosine
+
+unclosed = pytest.mark.filterwarnings(  # timm's data leaves images open
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +93,35 @@ def test_evaluation_pixels_are_jaxtls(guest, tmp_path):
 
 @pytest.mark.parametrize("trains", [ALL, LAST, HEAD])
 def test_a_task_is_a_recipe(trains):
-    fields = Task("somewhere", "", trains, epochs=2, augment="light", cached=False).recipe()
-    known = {name: value for name, value in fields.items() if name in jaxtl.Recipe.model_fields}
-    recipe = jaxtl.Recipe(**known)
+    recipe = jaxtl.Recipe(**Task("somewhere", "", trains, epochs=2, augment="light", views=2).recipe())
     assert list(recipe.optimizer) == (["fast"] if trains == HEAD else ["fast", "slow"])
     assert recipe.data.augment == "light"
+    assert recipe.views == 2
+
+
+@pytest.fixture
+def task(tmp_path):
+    folder = make_folder(tmp_path, train=10, val=4, pixels=32)
+    return Task(folder, "", HEAD, epochs=2, size=32, batch_size=4, eval_batch_size=4, eval_every=2)
+
+
+@unclosed
+def test_features_are_cached_as_pooled(guest, task):
+    network = Network(guest, task.model, HEAD, classes=2, size=32, until=task.until)
+    inputs = _batches(guest, network, task, workers=0)
+    features, labels = next(inputs.epochs[0]())
+    assert (features.shape, labels.shape) == ((4, 256), (4,))
+    assert (inputs.images, inputs.steps_per_epoch) == ([10, 4], 2)
+
+
+@unclosed
+def test_both_sides_do_the_same(guest, task):
+    how = {"workers": 0, "compiled": False}
+    theirs = train(guest, task, seed=0, timed=None, **how)
+    some = train(guest, task, seed=0, timed=1, **how)
+    ours = end_to_end.jaxtl_side(task.case()).answer(0)
+    assert ours["same"] == theirs["same"] == some["same"]
+    assert (theirs["same"]["images"], theirs["same"]["classes"], theirs["same"]["steps"]) == ([10, 4], 2, 4)
+    assert (ours["warm"], some["warm"]) == (None, None)
+    assert 0 < theirs["warm"] < theirs["seconds"]
+    assert (some["extrapolated"], some["accuracy"]) == (1, None)

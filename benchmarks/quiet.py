@@ -1,0 +1,26 @@
+"""A machine without other work, as far as its load average tells."""
+
+from __future__ import annotations
+
+import os
+import time
+
+BUSY = 0.3
+"""The one-minute load average above which other work counts."""
+_MOST, _EVERY = 180, 5  # seconds
+
+
+def wait_for_quiet() -> float:
+    """Waits until the load average has fallen, three minutes at most, and returns it.
+
+    What ran here before keeps it up for two minutes or so: the load that is left then is that of others.
+    """
+    load, waited = os.getloadavg()[0], 0
+    if load > BUSY:
+        print(f"load average {load:.1f}: waiting until it is {BUSY}, three minutes at most", flush=True)
+    while load > BUSY and waited < _MOST:
+        time.sleep(_EVERY)
+        load, waited = os.getloadavg()[0], waited + _EVERY
+    if waited:
+        print(f"load average {load:.1f} after {waited} seconds", flush=True)
+    return load
