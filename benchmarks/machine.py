@@ -26,8 +26,8 @@ def machine() -> dict[str, Any]:
 
 
 def accelerator() -> str:
-    """What JAX computes on by default, such as "NVIDIA H200"; empty: the CPU. Asked in a process of its own, because the
-    one that asks holds the device."""
+    """What JAX computes on by default, such as "NVIDIA H200"; empty: the CPU. Asked in a process of its own, because
+    the one that asks holds the device."""
     code = "import jax; print('' if jax.default_backend() == 'cpu' else jax.devices()[0].device_kind)"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
