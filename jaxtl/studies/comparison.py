@@ -12,9 +12,8 @@ from jaxtl.files import expanded
 from jaxtl.notices import say
 from jaxtl.recipe import Recipe
 from jaxtl.recipe.changes import as_given
-from jaxtl.recipe.coherence import STRATEGY_FIELDS
 from jaxtl.recipe.recipe import checked
-from jaxtl.recipe.removal import GROUPS_OF_STRATEGIES
+from jaxtl.recipe.removal import without_decided
 from jaxtl.recipe.training import StrategyName
 from jaxtl.report.curves import plot_comparison
 from jaxtl.studies.runs import Row, Run, folder_name, row, run_all, write_json
@@ -74,7 +73,7 @@ def with_strategy(recipe: Recipe, name: str) -> Recipe:
     those for slow and fast are kept.
 
     Raises:
-        InputError: no strategy has that name, or the recipe has optimizers for other groups and not for these two.
+        InputError: no strategy has that name.
 
     >>> with_strategy(Recipe.from_keywords(epochs=3, groups={"*": "fast"}), "full").strategy
     'full'
@@ -87,36 +86,17 @@ def with_strategy(recipe: Recipe, name: str) -> Recipe:
 
 def fields_without_strategy(recipe: Recipe) -> dict[str, Any]:
     """The fields that a recipe sets, without those that a strategy decides; epochs are always among them."""
-    decided = {"strategy", *STRATEGY_FIELDS}
-    fields = {name: value for name, value in as_given(recipe).items() if name not in decided} | {
-        "epochs": recipe.epochs
-    }
-    if "optimizer" in fields:
-        fields["optimizer"] = {
-            group: entry for group, entry in fields["optimizer"].items() if group not in further_groups(recipe)
-        }
-    return fields
-
-
-def further_groups(recipe: Recipe) -> list[str]:
-    """Groups beside slow and fast whose optimizers a strategy has no use for.
-
-    >>> further_groups(Recipe.from_keywords(groups={"head": "fast", "last stage": "slow", "*": "early"}, optimizer={
-    ...     group: {"name": "adamw", "lr": 1e-4} for group in ("early", "slow", "fast")}))
-    ['early']
-    """
-    groups = list(recipe.optimizer)
-    return (
-        [group for group in groups if group not in GROUPS_OF_STRATEGIES]
-        if set(GROUPS_OF_STRATEGIES) <= set(groups)
-        else []
-    )
+    fields, _ = without_decided(as_given(recipe), kept=())
+    fields.pop("strategy", None)
+    return {**fields, "epochs": recipe.epochs}
 
 
 def say_what_is_left_out(recipe: Recipe) -> None:
     """Says it of the optimizers that strategies have no use for."""
-    for group in further_groups(recipe):
-        say(f"optimizer.{group} is left out: here the groups are slow (the body) and fast (the head)")
+    _, left_out = without_decided(as_given(recipe), kept=())
+    for name in left_out:
+        if name.startswith("optimizer."):
+            say(f"{name} is left out: here the groups are slow (the body) and fast (the head)")
 
 
 def _named(recipe: Recipe, strategies: Sequence[str] | Mapping[str, Mapping[str, Any]]) -> dict[str, Recipe]:

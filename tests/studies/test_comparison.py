@@ -210,8 +210,7 @@ def test_a_strategy_takes_the_place_of_the_recipes_own() -> None:
     with pytest.raises(InputError, match="no strategy is called 'feature'; did you mean 'features'"):
         with_strategy(recipe, "feature")
     other = Recipe.from_keywords(groups={"*": "mine"}, optimizer={"mine": AdamW(lr=1e-3)})
-    with pytest.raises(InputError, match=r"optimizer.mine: a strategy's groups are 'slow'"):
-        with_strategy(other, "full")
+    assert with_strategy(other, "full") == with_strategy(Recipe(), "full")
 
 
 def test_of_three_groups_slow_and_fast_are_kept(tmp_path, caplog) -> None:
