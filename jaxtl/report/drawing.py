@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,12 @@ from jaxtl.files import expanded
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # Okabe and Ito's palette: told apart by nearly everybody, on screen and on paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#6B6B6B"
+_MOST_MARKERS = 30
 
 
 def figure(width: float, height: float, panels: int) -> tuple[Figure, list[Axes]]:
@@ -55,6 +57,30 @@ def value(record: Mapping[str, Any], key: str) -> float:
 def colours(count: int) -> list[str]:
     """So many colours, from the palette over and over."""
     return [COLOURS[index % len(COLOURS)] for index in range(count)]
+
+
+def curve(
+    axes: Axes,
+    epochs: Sequence[float],
+    values: Sequence[float],
+    colour: Any,
+    name: str,
+    style: str = "-",
+) -> Line2D:
+    """A curve, with a marker at each epoch where these are few."""
+    marker = "o" if len(epochs) <= _MOST_MARKERS else ""
+    (line,) = axes.plot(
+        epochs, values, color=colour, label=name, linestyle=style, linewidth=2, marker=marker, markersize=4
+    )
+    return line
+
+
+def legend(axes: Axes, lines: Sequence[Line2D]) -> None:
+    """Names a panel's lines. Matplotlib by itself leaves out names that begin with an underscore."""
+    drawn = axes.legend(lines, ["."] * len(lines), frameon=False, fontsize=9)
+    for text, line in zip(drawn.get_texts(), lines, strict=True):
+        text.set_text(str(line.get_label()))
+        text.set_parse_math(False)
 
 
 def line_style(number: int) -> str:
