@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxtl.files import expanded
+from jaxtl.report.fonts import fit_fonts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,7 +94,8 @@ def line_style(number: int) -> str:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Writes a PNG; its folder is made where it is missing."""
+    """Writes a PNG, in fonts that have the characters of its text; its folder is made where it is missing."""
+    fit_fonts(figure)
     target = expanded(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, format="png")

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from jaxtl.errors import InputError
-from jaxtl.report import drawing
 from jaxtl.report.curves import plot_comparison, plot_history
 from jaxtl.report.drawing import COLOURS
 
@@ -27,20 +26,6 @@ def history(epochs: int = 4, start: float = 0.5, gain: float = 0.1) -> list[dict
         }
         for epoch in range(1, epochs + 1)
     ]
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figure behind the PNG, so that what it shows can be asked for."""
-    figures = []
-    save = drawing.save
-
-    def keep(figure, path):
-        figures.append(figure)
-        return save(figure, path)
-
-    monkeypatch.setattr(drawing, "save", keep)
-    return figures
 
 
 def lines(axes) -> dict[str, tuple[list[float], list[float]]]:
