@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxtl.files import expanded
+from jaxtl.files import check_writable, expanded, make_folder
 from jaxtl.report.fonts import fit_fonts
 
 if TYPE_CHECKING:
@@ -94,9 +94,14 @@ def line_style(number: int) -> str:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Writes a PNG, in fonts that have the characters of its text; its folder is made where it is missing."""
-    fit_fonts(figure)
+    """Writes a PNG, in fonts that have the characters of its text; its folder is made where it is missing.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     target = expanded(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(target)
+    make_folder(target.parent)
+    fit_fonts(figure)
     figure.savefig(target, format="png")
     return target
