@@ -22,6 +22,8 @@ from jaxtl.errors import InputError
 from jaxtl.files import make_folder
 from jaxtl.unfinished import PREFIX, remove_abandoned, unfinished_folder
 
+FEATURES, DECODED, CHECKED, LABELS = KINDS = ("features", "decoded", "checked", "labels")
+"""What entries are for."""
 LIMIT = 20 * 2**30
 """Bytes that all entries may take together, unless ``$JAXTL_CACHE_LIMIT`` gives another number."""
 

@@ -6,21 +6,26 @@ from typing import Annotated
 
 import typer
 
-KINDS = ("features", "decoded", "checked", "compiled")
+from jaxtl.cache import KINDS
+
+COMPILED = "compiled"
+ALL_KINDS = (*KINDS, COMPILED)
 
 
 def cache(
     action: Annotated[str, typer.Argument(help="list or clear.")] = "list",
-    kind: Annotated[str | None, typer.Argument(help=f"Only one of {', '.join(KINDS)}.")] = None,
+    kind: Annotated[str | None, typer.Argument(help=f"Only one of {', '.join(ALL_KINDS)}.")] = None,
 ) -> None:
     """List or clear what was computed once and kept on disk: features, decoded images, which images can be read,
-    compiled programs."""
+    labels of large data sets, compiled programs."""
     from jaxtl.errors import InputError, nearest
 
     if action not in ("list", "clear"):
         raise InputError(f"jaxtl cache can list and clear, not {action!r}{nearest(action, ['list', 'clear'])}")
-    if kind not in (None, *KINDS):
-        raise InputError(f"the cache holds no {kind!r}{nearest(kind or '', KINDS)}; there are {', '.join(KINDS)}")
+    if kind not in (None, *ALL_KINDS):
+        raise InputError(
+            f"the cache holds no {kind!r}{nearest(kind or '', ALL_KINDS)}; there are {', '.join(ALL_KINDS)}"
+        )
     typer.echo(_cleared(kind) if action == "clear" else _listed(kind))
 
 
@@ -28,8 +33,8 @@ def _cleared(kind: str | None) -> str:
     from jaxtl.cache import cache_folder, clear
     from jaxtl.compiled import clear_compiled
 
-    size = 0 if kind == "compiled" else clear(kind)
-    size += clear_compiled() if kind in (None, "compiled") else 0
+    size = 0 if kind == COMPILED else clear(kind)
+    size += clear_compiled() if kind in (None, COMPILED) else 0
     return f"{_size(size)} removed from {cache_folder()}"
 
 
@@ -45,7 +50,7 @@ def _listed(kind: str | None) -> str:
         f"{', '.join(str(entry.about[key]) for key in ('what', 'data', 'of') if key in entry.about)}"
         for entry in found
     ]
-    compiled = compiled_size() if kind in (None, "compiled") else 0
+    compiled = compiled_size() if kind in (None, COMPILED) else 0
     rows += [f"{_size(compiled):>9}  compiled programs"] if compiled else []
     total = sum(entry.size for entry in found) + compiled
     return "\n".join([*rows, f"{_size(total)} in {cache_folder()} (limit without programs: {_size(limit())})"])

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from jaxtl.cli_options import LabelColumn, LabelSeparator, PathColumn, Task, labels_of
+from jaxtl.cli_options import Channels, LabelColumn, LabelSeparator, PathColumn, Task, labels_of
 
 MENDED_FIRST = 2
 
 
 def check(
     data: Annotated[str, typer.Argument(help="The images, such as folder:path/to/images.")],
-    channels: Annotated[int, typer.Option(min=1, help="Channels of the images, 6 for pictures of six bands.")] = 3,
+    channels: Channels = 3,
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
     label_separator: LabelSeparator = None,

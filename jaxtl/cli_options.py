@@ -1,4 +1,4 @@
-"""Options that several commands share: how the images and labels of a table are found."""
+"""Options that several commands share: how images are read, and those and the labels of a table found."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+Channels = Annotated[int, typer.Option(min=1, help="Channels of the images, 6 for pictures of six bands.")]
 PathColumn = Annotated[
     str | None, typer.Option(help="The column of image paths, or of images; default: by its usual names.")
 ]

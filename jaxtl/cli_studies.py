@@ -27,8 +27,10 @@ def lr_find(
     plot: Annotated[Path, typer.Option(help="The curve, as a PNG.")] = Path("lr_find.png"),
 ) -> None:
     """Suggest learning rates: train a copy while the rates grow, and see where the loss falls."""
+    from jaxtl.files import check_writable, expanded
     from jaxtl.recipe import load_recipe
 
+    check_writable(expanded(plot))
     recipe = load_recipe(config, overrides or ())
     from jaxtl.report.range_test import plot_range_test
     from jaxtl.studies.lr_finder import find_rates
@@ -38,8 +40,8 @@ def lr_find(
     found = find_rates(ready.model, ready.data, recipe, lowest=lowest, highest=highest, steps=steps, phase=phase - 1)
     fastest = max(found.rates.values())
     marks = {rule: fastest * factor for rule, factor in found.suggestions.items()}
-    plot_range_test((fastest * found.factors).tolist(), found.losses.tolist(), marks, plot)
-    typer.echo(f"{found}\nthe curve: {plot}")
+    typer.echo(found)
+    typer.echo(f"the curve: {plot_range_test((fastest * found.factors).tolist(), found.losses.tolist(), marks, plot)}")
 
 
 def plan(
@@ -50,7 +52,7 @@ def plan(
     size: Annotated[int | None, typer.Option(min=1, help="Input size in pixels; default: as measured.")] = None,
     crop_pct: Annotated[float | None, typer.Option(help="Part of the image that evaluation keeps.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the training run: 90s, 10min, 2h.")] = None,
-    output: Annotated[Path, typer.Option(help="The recipe to write.")] = Path("plan.yaml"),
+    output: Annotated[Path, typer.Option(help="The recipe to write, a new file.")] = Path("plan.yaml"),
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
@@ -61,7 +63,7 @@ def plan(
     from jaxtl.studies.plan import parse_budget
     from jaxtl.studies.plan import plan as make_plan
 
-    found = make_plan(
+    make_plan(
         data,
         model,
         weights=weights or "default",
@@ -71,9 +73,9 @@ def plan(
         budget=None if budget is None else parse_budget(budget),
         output=output,
         seed=seed,
+        told=typer.echo,
         **labels_of(path_column, label_column, label_separator, task),
     )
-    typer.echo(found)
 
 
 def compare(

@@ -41,6 +41,38 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"{folder} cannot be written: {error}") from error
 
 
+def check_writable(file: Path) -> None:
+    """Tells that a file cannot be written before the work is done that it is for. Nothing is made.
+
+    Raises:
+        InputError: the path is a folder, one above it is a file, or writing is not allowed.
+
+    >>> import tempfile
+    >>> check_writable(Path(tempfile.mkdtemp(), "new", "plan.yaml"))
+    >>> check_writable(Path(tempfile.mkdtemp()))
+    Traceback (most recent call last):
+    jaxtl.errors.InputError: ... is a folder; name a file
+    """
+    if file.is_dir():
+        raise InputError(f"{file} is a folder; name a file")
+    there = next(path for path in (file, *file.absolute().parents) if os.path.exists(path))
+    if there != file and not there.is_dir():
+        raise InputError(f"{there} is a file, and {file} cannot be in it; name a folder")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"{there} cannot be written (permission denied): allow it, or name another place")
+
+
+def check_new(file: Path) -> None:
+    """As ``check_writable``, of a file that must not be there yet.
+
+    Raises:
+        InputError: it is there, or cannot be written.
+    """
+    check_writable(file)
+    if file.exists():
+        raise InputError(f"{file} is there already, and would be replaced: remove it, or choose another output")
+
+
 def write_whole(path: Path, text: str) -> None:
     """Writes a text file that is there whole or not at all, whenever the process ends; its folder is made.
 

@@ -9,7 +9,10 @@ import sys
 import pytest
 
 import jaxtl
+from jaxtl import cache
 from jaxtl.cli import main
+from jaxtl.data import decoded, looked, tfds_pass
+from jaxtl.train import feature_cache
 
 _RUN = """
 import sys, time
@@ -53,6 +56,17 @@ def test_listing_and_clearing(tmp_path, monkeypatch, capsys) -> None:
     capsys.readouterr()
     assert main(["cache", "list", "features"]) == 0
     assert capsys.readouterr().out.startswith("0 B in ")
+
+
+@pytest.mark.parametrize("kind", [module.KIND for module in (feature_cache, decoded, looked, tfds_pass)])
+def test_every_kind_of_entry_is_listed_and_cleared(kind, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("JAXTL_CACHE", str(tmp_path))
+    with cache.written(kind, "0123", {"what": "some photos"}):
+        pass
+    assert main(["cache", "list", kind]) == 0
+    assert f"{kind}: some photos" in capsys.readouterr().out
+    assert main(["cache", "clear", kind]) == 0
+    assert not cache.entries()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from PIL import Image
 
 from jaxtl.cli import main
 from jaxtl.cli_data import _caption
+from jaxtl.data import sources
+from jaxtl.data.image_files import FileSource
 
 
 @pytest.fixture
@@ -45,6 +47,32 @@ def test_a_batch_is_drawn_and_another_epoch_is_another_picture(photos, tmp_path,
     assert (below_the_title[0] != below_the_title[2]).any()
 
 
+def test_no_more_images_are_decoded_than_are_drawn(photos, tmp_path, monkeypatch) -> None:
+    decoded, pixels = [], sources.pixels
+
+    def counted(source, index, at_least):
+        if isinstance(source, FileSource):  # others ask it
+            decoded.append(index)
+        return pixels(source, index, at_least)
+
+    monkeypatch.setattr(sources, "pixels", counted)
+    monkeypatch.setattr(sources, "check", lambda source, index: decoded.append(index))
+    output = str(tmp_path / "b.png")
+    assert main(["show-batch", f"folder:{photos}", "--size", "8", "--count", "3", "--output", output]) == 0
+    assert len(decoded) == len(set(decoded)) == 3
+
+
+def test_pictures_of_many_bands(tmp_path) -> None:
+    for name in "ab":
+        (tmp_path / "bands" / name).mkdir(parents=True)
+        for index in range(3):
+            np.save(tmp_path / "bands" / name / f"{index}.npy", np.full((9, 9, 6), index, np.uint8))
+    output = tmp_path / "b.png"
+    words = ["--channels", "6", "--size", "8", "--output", str(output)]
+    assert main(["show-batch", f"folder:{tmp_path}/bands", *words]) == 0
+    assert output.is_file()
+
+
 def test_bad_data_is_one_sentence(tmp_path, capsys) -> None:
     assert main(["show-batch", f"folder:{tmp_path}/nowhere"]) == 2
     assert "does not exist" in capsys.readouterr().err
@@ -64,6 +92,8 @@ def test_a_table_with_columns_of_its_own_names(photos, capsys, tmp_path) -> None
 
 def test_captions() -> None:
     classes = ("cat", "dog")
-    assert _caption(np.int32(1), classes) == "dog"
-    assert [_caption(np.float32(label), classes) for label in ([1, 1], [0, 0])] == ["cat, dog", "none"]
-    assert _caption(np.float32([0.25, 3]), classes) == "cat 0.25, dog 3"
+    assert _caption(np.int32(1), classes, "class") == "dog"
+    several = [_caption(np.float32(label), classes, "multi-label") for label in ([1, 1], [0, 1], [0, 0])]
+    assert several == ["cat, dog", "dog", "none"]
+    numbers = [_caption(np.float32(label), classes, "regression") for label in ([0.25, 3], [0, 1])]
+    assert numbers == ["cat 0.25, dog 3", "cat 0, dog 1"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from jaxtl.cli import main
 from jaxtl.recipe import load_recipe
+from jaxtl.studies.lr_finder import RangeTest
 
 RECIPE = """
 model: {name: cifar_resnet20.letters, until: layer1}
@@ -68,6 +71,36 @@ def test_transferability_freezes_one_stage_more_each_time(config, tmp_path) -> N
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     assert len(found["rows"]) == 3
     assert list(tmp_path.glob("out/*.png"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["lr-find", "short.yaml", "--plot", "."], ". is a folder; name a file"),
+        (["lr-find", "short.yaml", "--plot", "short.yaml/plot.png"], "short.yaml is a file"),
+        (["plan", "digits", "--model", "cifar_resnet20.letters", "--output", "."], ". is a folder; name a file"),
+        (["plan", "digits", "--model", "cifar_resnet20.letters", "--output", "short.yaml"], "is there already"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_anything_is_measured(config, monkeypatch, capsys, words, message):
+    for module in ("jaxtl.train.run", "jaxtl.studies.plan"):
+        monkeypatch.setattr(f"{module}.prepare", lambda recipe: pytest.fail("it began"))
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+    assert load_recipe("short.yaml").epochs == 1
+
+
+def test_rates_are_told_though_their_curve_cannot_be_drawn(config, monkeypatch, capsys):
+    found = RangeTest(np.ones(2), np.ones(2), {"fast": 1e-3}, suggestions={"valley": 10.0})
+    monkeypatch.setattr("jaxtl.train.run.prepare", lambda recipe: SimpleNamespace(model=None, data=None))
+    monkeypatch.setattr("jaxtl.studies.lr_finder.find_rates", lambda *given, **more: found)
+
+    def full_disk(*given):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("jaxtl.report.range_test.plot_range_test", full_disk)
+    assert main(["lr-find", config]) == 1
+    assert str(found) in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-from jaxtl.files import reserve
+from jaxtl.errors import InputError
+from jaxtl.files import check_new, check_writable, reserve
 
 
 def _refusing(number: int):
@@ -41,3 +42,18 @@ def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path, monkeypatc
     monkeypatch.setattr(os, "posix_fallocate", _refusing(errno.ENOSPC), raising=False)
     with pytest.raises(OSError, match="No space left"):
         reserve(_sparse(tmp_path / "file", 100))
+
+
+def test_what_cannot_be_written_is_told_before(tmp_path, monkeypatch) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text("epochs: 1")
+    check_writable(file)
+    check_new(tmp_path / "new" / "plan.yaml")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(InputError, match=r"plan\.yaml is there already"):
+        check_new(file)
+    with pytest.raises(InputError, match=r"plan\.yaml is a file, and .*b\.yaml cannot be in it"):
+        check_writable(file / "a" / "b.yaml")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(InputError, match="cannot be written"):
+        check_writable(tmp_path / "new" / "plan.yaml")

@@ -20,7 +20,7 @@ from jaxtl.data.crops import ReadParts, parts_of
 from jaxtl.errors import InputError
 from jaxtl.notices import say
 
-KIND = "decoded"
+KIND = cache.DECODED
 MAPPED = 512 * 2**20  # bytes of a file up to which it may become part of the process's memory
 
 _own = threading.local()

@@ -13,6 +13,7 @@ from jaxtl.data.image_files import FileSource
 from jaxtl.data.images import extensions
 from jaxtl.data.kinds import Options
 from jaxtl.data.opened import TRAIN_NAMES, VAL_NAMES, Opened, given_split
+from jaxtl.data.problems import shown
 from jaxtl.data.walk import subfolders, walk
 from jaxtl.errors import InputError, nearest, printable
 
@@ -87,17 +88,18 @@ def _scan_parts(root: Path, channels: int, tested: bool) -> tuple[Folder, list[s
     problems += _too_few(train_root, train, tested)
     unused = [name for name in subfolders(root) if name not in (train_name, val_name)]
     if unused:
-        notes.append(f"folder not used: {', '.join(unused)}")
+        notes.append(f"folder not used: {shown(unused)}")
     source = _source(root, train_root, train, classes, channels)
     if val_name is None:
         return Folder(classes, source, None, tuple(notes)), problems
 
     val, val_problems, val_notes = _scan(root / val_name, endings)
     problems += val_problems
-    if train and (strange := [f"'{name}'{nearest(name, train)}" for name in val if name not in train]):
-        problems.append(f"classes in {val_name}/ that {train_name}/ lacks: {', '.join(strange)}")
+    if train and (strange := [name for name in val if name not in train]):
+        listed = shown(strange, said=lambda name: f"'{name}'{nearest(name, train)}")
+        problems.append(f"classes in {val_name}/ that {train_name}/ lacks: {listed}")
     if lacking := [name for name in train if name not in val]:
-        val_notes.append(f"no {val_name} images of: {', '.join(lacking)}")
+        val_notes.append(f"no {val_name} images of: {shown(lacking)}")
     held_out = _source(root, root / val_name, val, classes, channels)
     return Folder(classes, source, held_out, tuple(notes + val_notes)), problems
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtl import cache
 from jaxtl.errors import InputError
 
-KIND = "checked"
+KIND = cache.CHECKED
 UNKNOWN = 254
 """In place of a shift: the image was not looked at."""
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from jaxtl.errors import InputError
 
+T = TypeVar("T")
 MOST = 10
 """Examples that a message shows before it counts the rest."""
 
 
-def shown(items: Iterable[object], most: int = MOST) -> str:
-    """The first items, and how many more there are.
+def shown(items: Iterable[T], most: int = MOST, *, said: Callable[[T], str] = str) -> str:
+    """The first items, as they are said, and how many more there are.
 
     >>> shown(["a", "b", "c"], most=2), shown([1, 2])
     ('a, b and 1 more', '1, 2')
     """
     items = list(items)
-    first = ", ".join(str(item) for item in items[:most])
+    first = ", ".join(said(item) for item in items[:most])
     return f"{first} and {len(items) - most} more" if len(items) > most else first
 
 

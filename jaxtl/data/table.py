@@ -144,7 +144,7 @@ def _sides(table: Table, column: str | None, tested: bool) -> tuple[list[int], l
         problems.append(f"'{column}' is empty in {_at(table, empty)}: fill the cells or remove the rows")
     known = (*TRAIN_NAMES, *VAL_NAMES)
     if strange := [word for word in counts if word and word not in known]:
-        said = shown(f"'{word}'{nearest(word, known)}" for word in strange)
+        said = shown(strange, said=lambda word: f"'{word}'{nearest(word, known)}")
         problems.append(f"'{column}' holds what is no split, {said}: write train, val or test")
     elif train is None and not (tested and val is not None):
         problems.append(f"'{column}' names no image 'train': correct it, or give another split_column")

@@ -12,7 +12,7 @@ from jaxtl import cache
 from jaxtl.data.waiting import waiting
 from jaxtl.errors import InputError
 
-KIND = "labels"
+KIND = cache.LABELS
 _AT_ONCE = 256  # records
 _WORTH_KEEPING = 5_000  # records; fewer take no time
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from jaxtl.errors import printable
-from jaxtl.files import expanded
+from jaxtl.report import drawing
+from jaxtl.report.fonts import drawable
 
 _CELL = 1.7  # inches
 _TEXT = 28  # characters that fit below an image
+_TITLE = 13  # characters of the title that fit into an inch
+_LINE = 0.15  # inches
 
 
 def contact_sheet(
@@ -27,7 +31,7 @@ def contact_sheet(
             are shown.
         captions: one for each; what is too long is shortened.
         path: the PNG file.
-        title: above all.
+        title: above all, in as many lines as it takes.
 
     >>> import tempfile
     >>> contact_sheet(np.zeros((3, 8, 8, 3), np.uint8), ["a", "b", "c"], tempfile.mkdtemp() + "/new/sheet.png").name
@@ -38,7 +42,10 @@ def contact_sheet(
 
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
-    figure = Figure(figsize=(_CELL * columns, (_CELL + 0.25) * rows + 0.4), dpi=150, layout="constrained")
+    width = _CELL * columns
+    lines = textwrap.wrap(drawable(printable(title)), int(_TITLE * width))
+    height = (_CELL + 0.25) * rows + 0.25 + _LINE * len(lines)
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     panels: list[Any] = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in panels:
@@ -46,13 +53,15 @@ def contact_sheet(
     for axes, image, caption in zip(panels, images, captions, strict=False):
         shown = image[:, :, :3] if image.shape[2] >= 3 else image[:, :, 0]
         axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        axes.set_title(_shortened(printable(caption)), fontsize=7, y=-0.14, parse_math=False)
-    figure.suptitle(printable(title), fontsize=9, x=0.01, ha="left", parse_math=False)
-    target = expanded(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, format="png")
-    return target
+        axes.set_title(_shortened(drawable(printable(caption))), fontsize=7, y=-0.14, parse_math=False)
+    figure.suptitle("\n".join(lines), fontsize=9, x=0.01, ha="left", parse_math=False)
+    return drawing.save(figure, path)
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= _TEXT else text[: _TEXT - 1] + "…"
+    """Both ends, since names of classes may differ in either.
+
+    >>> _shortened("a" * 20 + "b" * 20)
+    'aaaaaaaaaaaaaa…bbbbbbbbbbbbb'
+    """
+    return text if len(text) <= _TEXT else f"{text[: _TEXT // 2]}…{text[1 - _TEXT // 2 :]}"

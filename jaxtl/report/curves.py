@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from jaxtl.errors import InputError
 from jaxtl.report import curve_names, drawing
+from jaxtl.report.rate_curves import draw_rates
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Record = Mapping[str, Any]
+_APART, _SPREAD = 0.06, 0.6  # epochs: two points, and the first and the last of many
 
 
 def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Path:
@@ -41,31 +43,30 @@ def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Pat
     epochs = [drawing.value(record, "epoch") for record in records]
 
     for axes, measure, unit in ((loss, "loss", 1.0), (accuracy, "accuracy", 100.0)):
+        lines = []
         for split, colour, words in (
             ("train", drawing.COLOURS[0], "training"),
             ("val", drawing.COLOURS[1], "validation"),
         ):
             values = [unit * drawing.value(record, f"{split}_{measure}") for record in records]
-            _line(axes, epochs, values, colour, words)
+            if any(map(math.isfinite, values)):
+                lines.append(drawing.curve(axes, epochs, values, colour, words))
+        if lines:
+            drawing.legend(axes, lines)
     drawing.title(loss, "Loss")
     loss.set_ylabel("loss")
-    loss.set_ylim(0, 1.05 * loss.dataLim.ymax if math.isfinite(loss.dataLim.ymax) else 1)
+    highest = loss.dataLim.ymax
+    loss.set_ylim(0, 1.05 * highest if math.isfinite(highest) and highest > 0 else 1)
     drawing.title(accuracy, "Accuracy")
     accuracy.set_ylabel("%")
     _mark_best(accuracy, epochs, [100 * drawing.value(record, "val_accuracy") for record in records])
 
-    groups = list(dict.fromkeys(group for record in records for group in record.get("learning_rate") or {}))
-    for colour, group in zip(drawing.colours(len(groups) + 2)[2:], groups, strict=True):
-        rates = [drawing.value(record.get("learning_rate") or {}, group) for record in records]
-        _line(rate, epochs, [value if value > 0 else math.nan for value in rates], colour, group)
     drawing.title(rate, "Learning rate")
-    rate.set_yscale("log")
+    draw_rates(rate, epochs, records)
 
     for axes in (loss, accuracy, rate):
         _epoch_axis(axes, epochs)
-        if axes.lines:
-            axes.legend(frameon=False, fontsize=9)
-        else:
+        if not axes.lines:
             axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center", color=drawing.GREY)
             axes.yaxis.set_visible(False)
     return drawing.save(figure, path)
@@ -97,26 +98,26 @@ def plot_comparison(strategies: Mapping[str, Sequence[Sequence[Record]]], path: 
         raise InputError(f"there is no history to draw{' for ' + ', '.join(map(repr, empty)) if empty else ''}")
     below = curve_names.go_below(strategies)
     figure, (axes,) = drawing.figure(8.0, 5.0 + (curve_names.height_below(strategies) if below else 0.0), 1)
-    every_epoch: list[float] = []
+    curves = {name: _by_epoch(runs) for name, runs in strategies.items()}
+    points = _side_by_side({name: epochs for name, (epochs, _) in curves.items() if len(epochs) == 1})
     ends: list[curve_names.End] = []
-    for number, (name, runs) in enumerate(strategies.items()):
+    for number, (name, (epochs, values)) in enumerate(curves.items()):
         colour = drawing.colours(number + 1)[-1]
-        epochs, values = _by_epoch(runs)
-        every_epoch += epochs
         means = [_of(sum, seeds) / max(len(seeds), 1) for seeds in values]
-        axes.fill_between(
-            epochs, [_of(min, s) for s in values], [_of(max, s) for s in values], color=colour, alpha=0.16, linewidth=0
-        )
-        _line(axes, epochs, means, colour, name, drawing.line_style(number))
-        finite = [mean for mean in means if math.isfinite(mean)]
-        if finite:
-            ends.append(curve_names.End(finite[-1], name, axes.lines[-1]))
+        low, high = [_of(min, seeds) for seeds in values], [_of(max, seeds) for seeds in values]
+        if name in points:
+            axes.vlines(points[name], low, high, color=colour, alpha=0.4, linewidth=5)
+        else:
+            axes.fill_between(epochs, low, high, color=colour, alpha=0.16, linewidth=0)
+        if finite := [mean for mean in means if math.isfinite(mean)]:
+            line = drawing.curve(axes, points.get(name, epochs), means, colour, name, drawing.line_style(number))
+            ends.append(curve_names.End(finite[-1], name, line))
     seeds = max(len(runs) for runs in strategies.values())
     drawing.title(axes, "Validation accuracy")
     axes.set_ylabel("%")
     if seeds > 1:
         axes.set_title(f"mean and range of {seeds} seeds", loc="right", fontsize=9, color=drawing.GREY)
-    _epoch_axis(axes, every_epoch)
+    _epoch_axis(axes, [epoch for name, (epochs, _) in curves.items() for epoch in points.get(name, epochs)])
     if below:
         curve_names.write_below(figure, axes, ends)
     else:
@@ -124,12 +125,18 @@ def plot_comparison(strategies: Mapping[str, Sequence[Sequence[Record]]], path: 
     return drawing.save(figure, path)
 
 
-def _line(
-    axes: Axes, epochs: Sequence[float], values: Sequence[float], colour: str, label: str, style: str = "-"
-) -> None:
-    if any(map(math.isfinite, values)):
-        marker = "o" if len(epochs) <= 30 else ""
-        axes.plot(epochs, values, color=colour, label=label, linestyle=style, linewidth=2, marker=marker, markersize=4)
+def _side_by_side(points: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    """The epochs of strategies that have one each, moved apart a little where several have the same.
+
+    >>> _side_by_side({"a": [1.0], "b": [1.0], "c": [3.0]})
+    {'a': [0.97], 'b': [1.03], 'c': [3.0]}
+    """
+    moved = {}
+    for name, (epoch,) in points.items():
+        beside = [other for other, at in points.items() if at == [epoch]]
+        apart = min(_APART, _SPREAD / len(beside))
+        moved[name] = [epoch + apart * (beside.index(name) - (len(beside) - 1) / 2)]
+    return moved
 
 
 def _mark_best(axes: Axes, epochs: Sequence[float], values: Sequence[float]) -> None:

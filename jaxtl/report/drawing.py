@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxtl.files import expanded
+from jaxtl.files import check_writable, expanded, make_folder
+from jaxtl.report.fonts import fit_fonts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # Okabe and Ito's palette: told apart by nearly everybody, on screen and on paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#6B6B6B"
+_MOST_MARKERS = 30
 
 
 def figure(width: float, height: float, panels: int) -> tuple[Figure, list[Axes]]:
@@ -57,6 +60,30 @@ def colours(count: int) -> list[str]:
     return [COLOURS[index % len(COLOURS)] for index in range(count)]
 
 
+def curve(
+    axes: Axes,
+    epochs: Sequence[float],
+    values: Sequence[float],
+    colour: Any,
+    name: str,
+    style: str = "-",
+) -> Line2D:
+    """A curve, with a marker at each epoch where these are few."""
+    marker = "o" if len(epochs) <= _MOST_MARKERS else ""
+    (line,) = axes.plot(
+        epochs, values, color=colour, label=name, linestyle=style, linewidth=2, marker=marker, markersize=4
+    )
+    return line
+
+
+def legend(axes: Axes, lines: Sequence[Line2D]) -> None:
+    """Names a panel's lines. Matplotlib by itself leaves out names that begin with an underscore."""
+    drawn = axes.legend(lines, ["."] * len(lines), frameon=False, fontsize=9)
+    for text, line in zip(drawn.get_texts(), lines, strict=True):
+        text.set_text(str(line.get_label()))
+        text.set_parse_math(False)
+
+
 def line_style(number: int) -> str:
     """Of the curve with a number, from 0: solid for the first of each colour, then dashed, dotted and both.
 
@@ -67,8 +94,14 @@ def line_style(number: int) -> str:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Writes a PNG; its folder is made where it is missing."""
+    """Writes a PNG, in fonts that have the characters of its text; its folder is made where it is missing.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     target = expanded(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(target)
+    make_folder(target.parent)
+    fit_fonts(figure)
     figure.savefig(target, format="png")
     return target

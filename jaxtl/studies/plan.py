@@ -7,7 +7,7 @@ import re
 import shlex
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from jaxtl.data.dataset import Data
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.errors import InputError
-from jaxtl.files import expanded, make_folder
+from jaxtl.files import check_new, expanded, write_whole
 from jaxtl.model import Model
 from jaxtl.models.registry import option_names
 from jaxtl.notices import quiet
@@ -106,6 +106,7 @@ def plan(
     output: str | Path | None = None,
     seed: int = 0,
     progress: bool = True,
+    told: Callable[[Plan], None] | None = None,
     **labels: Any,
 ) -> Plan:
     """Recommends how to adapt a network to some images, by measuring instead of training.
@@ -120,18 +121,22 @@ def plan(
         size: of the network's input in pixels; None: the weights' own, or what small images are worth.
         crop_pct: part that evaluation's crop keeps; None: the weights' own, or 1 for images smaller than the input.
         budget: seconds that the run may take on this machine; None: as long as it is of use.
-        output: YAML file to write the recipe to; None: none.
+        output: YAML file to write the recipe to, which must not be there yet; None: none.
         seed: of the images that are drawn, and of the run.
         progress: show on a terminal's standard error what is being measured.
+        told: is called with the plan before the file is written, so that what was measured is seen whatever happens.
         labels: fields of the recipe's data: ``path_column``, ``label_column``, ``label_separator``, ``task``.
 
     Raises:
-        InputError: a budget that is not above 0, or whatever model and data find wrong.
+        InputError: a budget that is not above 0, an output that is there or cannot be written, or whatever model and
+            data find wrong.
     """
     if budget is not None and not budget > 0:
         raise InputError(f"the budget must be above 0 seconds, not {budget:g}")
     begun = time.perf_counter()
     path = None if output is None else expanded(output)
+    if path is not None:
+        check_new(path)
     given = {"name": model_name, "weights": None if weights is None else str(weights), "until": until}
     images: dict[str, Any] = {"source": source, "augment": "light", **labels}
     images |= {"size": size} if size else {}
@@ -173,9 +178,10 @@ def plan(
         measured=time.perf_counter() - begun,
         path=path,
     )
+    if told is not None:
+        told(found)
     if path is not None:
-        make_folder(path.parent)
-        path.write_text(found.to_yaml(), encoding="utf-8")
+        write_whole(path, found.to_yaml())
     return found
 
 

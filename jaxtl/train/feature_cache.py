@@ -29,7 +29,7 @@ from jaxtl.recipe.training import Precision
 from jaxtl.train.step import prepared
 from jaxtl.trees import Tree, flatten
 
-KIND = "features"
+KIND = cache.FEATURES
 _FORMAT = 2  # to be raised when the same settings give other pixels or features
 _OPTIONS_OF_THE_HEAD = ("num_classes", "head", "drop_rate", "drop_path_rate", "remat", "until")
 

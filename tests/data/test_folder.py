@@ -157,6 +157,17 @@ def test_classes_in_val_that_train_lacks(tree):
     assert message == "classes in val/ that train/ lacks: 'roses'; did you mean 'rose'?"
 
 
+def test_many_classes_are_counted(tree, monkeypatch):
+    """Not all named, nor each compared with all others."""
+    compared = []
+    monkeypatch.setattr("jaxtl.data.folder.nearest", lambda name, known: compared.append(name) or "")
+    message = refusal(tree({"train/a": 1, "train/b": 1} | {f"val/c{number:02}": 1 for number in range(30)}))
+    assert message.endswith("lacks: " + ", ".join(f"'c{number:02}'" for number in range(10)) + " and 20 more")
+    assert len(compared) == 10
+    folder = open_folder(tree({f"train/c{number:02}": 1 for number in range(30)} | {"val/c00": 1}, root="other"))
+    assert folder.notes[0].endswith(", c10 and 19 more")
+
+
 def test_all_problems_are_listed_at_once(tree):
     root = tree({"train/a": 1, "train/b": 0, "train/c": 1, "val/a": 1, "val/d": 1, "val/c": 0})
     (root / "train/b/x.heic").touch()

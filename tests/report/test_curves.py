@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from jaxtl.errors import InputError
-from jaxtl.report import drawing
 from jaxtl.report.curves import plot_comparison, plot_history
 from jaxtl.report.drawing import COLOURS
 
@@ -27,20 +26,6 @@ def history(epochs: int = 4, start: float = 0.5, gain: float = 0.1) -> list[dict
         }
         for epoch in range(1, epochs + 1)
     ]
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figure behind the PNG, so that what it shows can be asked for."""
-    figures = []
-    save = drawing.save
-
-    def keep(figure, path):
-        figures.append(figure)
-        return save(figure, path)
-
-    monkeypatch.setattr(drawing, "save", keep)
-    return figures
 
 
 def lines(axes) -> dict[str, tuple[list[float], list[float]]]:
@@ -112,6 +97,30 @@ def test_a_group_that_joins_later(tmp_path, drawn):
     assert rate["slow"][1][1] == pytest.approx(5e-5)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("count", [8, 18, 40])
+def test_many_groups_are_told_apart_by_a_scale_of_colours(tmp_path, drawn, count):
+    rates = {f"slow.d{depth}": 1e-4 * 0.75**depth for depth in sorted(range(1, count), key=str)} | {"fast.d0": 1e-3}
+    plot_history([{**record, "learning_rate": rates} for record in history()], tmp_path / "history.png")
+    loss, _, rate, scale = drawn[0].axes
+    assert list(lines(rate)) == ["fast.d0", *(f"slow.d{depth}" for depth in range(1, count))]
+    assert len({line.get_color() for line in rate.lines}) == count
+    assert rate.get_legend() is None
+    names = [label.get_text() for label in scale.get_yticklabels()]
+    assert names == ["fast.d0", f"slow.d{(count - 1) // 2}", f"slow.d{count - 1}"]
+    assert rate.get_position().width > 0.8 * loss.get_position().width
+    assert scale.get_tightbbox().x1 <= drawn[0].get_window_extent().x1
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_with_an_underscore_and_losses_of_0_are_drawn(tmp_path, drawn):
+    records = [{"epoch": epoch, "train_loss": 0.0, "learning_rate": {"_body": 1e-3}} for epoch in (1, 2)]
+    plot_history(records, tmp_path / "history.png")
+    loss, _, rate = drawn[0].axes
+    assert [text.get_text() for text in rate.get_legend().get_texts()] == ["_body"]
+    assert loss.get_ylim() == (0, 1)
+
+
 def test_comparison_draws_mean_and_range(tmp_path, drawn):
     runs = {"frozen": [history(start=0.4), history(start=0.5), history(start=0.6)], "all": [history(2, start=0.7)]}
     runs["frozen"][0][0]["val_accuracy"] = math.nan
@@ -123,6 +132,16 @@ def test_comparison_draws_mean_and_range(tmp_path, drawn):
     assert {round(float(y), 6) for x, y in band if x == 4} == {60, 80}
     assert [text.get_text() for text in axes.texts] == ["frozen  70.0 %", "all  80.0 %"]
     assert axes.get_title("right") == "mean and range of 3 seeds"
+
+
+def test_strategies_with_one_epoch_have_a_range_too(tmp_path, drawn):
+    runs = {name: [history(1, start=start) for start in (0.4, 0.5)] for name in ("probe", "full")}
+    plot_comparison({**runs, "longer": [history(3)]}, tmp_path / "comparison.png")
+    (axes,) = drawn[0].axes
+    bars = [bar.get_segments()[0] for bar in axes.collections[:2]]
+    assert [list(bar[:, 1]) for bar in bars] == [pytest.approx([45, 55])] * 2
+    assert bars[0][0, 0] < 1 < bars[1][0, 0]
+    assert axes.get_xlim()[0] < bars[0][0, 0]
 
 
 def test_names_of_equal_curves_do_not_overlap(tmp_path, drawn):

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from jaxtl.errors import InputError
-from jaxtl.report import drawing
 from jaxtl.report.transfer import plot_transferability
 
 ROWS = [
@@ -18,20 +17,6 @@ STAGES = [
     {"stage": "stem", "distance": 0.25, "similarity": 0.9},
     {"stage": "pool", "distance": None, "similarity": 0.5},
 ]
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figure behind the PNG, so that what it shows can be asked for."""
-    figures = []
-    save = drawing.save
-
-    def keep(figure, path):
-        figures.append(figure)
-        return save(figure, path)
-
-    monkeypatch.setattr(drawing, "save", keep)
-    return figures
 
 
 def test_shows_accuracies_distances_and_similarities(tmp_path, drawn) -> None:

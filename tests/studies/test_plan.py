@@ -171,7 +171,8 @@ def planned(folder, tmp_path_factory):
     files = [file.relative_to(folder) for file in sorted(folder.rglob("*.png"))]
     rows = "".join(f"{file},{file.parts[1]},{file.parts[0]}\n" for file in files)
     (folder / "squares.csv").write_text(f"id,what,split\n{rows}")
-    return plan(
+    there = []
+    found = plan(
         f"csv:{folder}/squares.csv",
         "cifar_resnet20",
         weights=None,
@@ -180,9 +181,12 @@ def planned(folder, tmp_path_factory):
         size=16,
         crop_pct=1.0,
         progress=False,
+        told=lambda found: there.append(path.exists()),
         path_column="id",
         label_column=["what"],
     )
+    assert there == [False], "what was measured is told before it is written"
+    return found
 
 
 def test_a_plan_writes_a_recipe_that_runs_as_written(planned):
