@@ -20,8 +20,8 @@ from jaxtl.files import expanded, make_folder
 from jaxtl.model import Model
 from jaxtl.models.registry import option_names
 from jaxtl.notices import quiet
-from jaxtl.recipe import Recipe
-from jaxtl.studies.decide import BATCH, SIZE_GAIN, Decision, Measured, decide
+from jaxtl.recipe import FROZEN, Recipe
+from jaxtl.studies.decide import BATCH, SIZE_GAIN, Decision, Measured, decide, names
 from jaxtl.studies.distance import Distance, domain_distance
 from jaxtl.studies.look import Look, look
 from jaxtl.studies.measure import Probes, forward_seconds, probe_size, probe_stages, step_seconds
@@ -263,11 +263,12 @@ def _affordable(forward: float, budget: float | None, most: int) -> int:
 def _measured(
     model: Model, data: Data, seen: Look, distance: Distance | None, probes: Probes, forward: float, recipe: Recipe
 ) -> Measured:
-    body = model.stages[:-1]
+    stages = model.graph.counted_stages
 
     @functools.cache
     def step(depth: int) -> float:
-        part = {"*": "slow"} if depth >= len(body) else {**dict.fromkeys(body[-depth:], "slow"), "*": "frozen"}
+        last = dict.fromkeys(names(stages[-depth:]), "slow")
+        part = {"*": "slow"} if depth >= len(stages) else {**last, "*": FROZEN}
         return step_seconds(model, data, recipe.replace(groups={"head": "fast", **part}, batch_size=BATCH))
 
     domain: Domain = "medium"
@@ -278,9 +279,9 @@ def _measured(
         images=seen.images,
         val_images=len(data.val),
         imbalance=seen.imbalance,
-        stages=body,
+        stages=stages,
         domain=domain,
-        distance=0.0 if distance is None else distance.overall,
+        distance=None if distance is None else distance.overall,
         probes=probes,
         forward=forward,
         step=step,
