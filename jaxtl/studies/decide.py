@@ -85,7 +85,7 @@ def names(stages: Iterable[Iterable[str]]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Decided:
-    """Fields of a recipe, the decisions behind them, and the seconds it should take."""
+    """Fields of a recipe, the decisions behind them, and the seconds that its epochs should take."""
 
     fields: Mapping[str, Any]
     decisions: tuple[Decision, ...]
@@ -97,7 +97,7 @@ def decide(found: Measured, budget: float | None = None) -> Decided:
 
     Args:
         found: the measurements.
-        budget: seconds that the run may take; None: as long as it is of use.
+        budget: seconds for training steps and validations; None: as long as it is of use.
 
     >>> probes = Probes({"layer1": 0.7, "layer2": 0.9}, images=500)
     >>> found = Measured(5, 250, 50, 1.0, (("layer1",), ("layer2",)), "near", 0.1, probes, 0.01, lambda depth: 0.03)

@@ -277,6 +277,15 @@ def test_probes_use_training_images_alone_and_see_what_a_view_changes(folder, mo
     assert found.views["turned"] < 0.8
 
 
+@pytest.mark.parametrize("fields", [{}, {"task": "multi-label"}, {"task": "regression"}])
+def test_labels_that_are_not_one_class_are_refused_with_what_plan_takes(folder, fields):
+    labels = {"multi-label": "a;b", "regression": 0.5}.get(fields.get("task"), "red;square")
+    rows = "".join(f"{file.relative_to(folder)},{labels}\n" for file in sorted(folder.rglob("*.png")))
+    (folder / "others.csv").write_text(f"path,label\n{rows}")
+    with pytest.raises(InputError, match=r"one class an image.*loss=sigmoid.*task 'class'"):
+        plan(f"csv:{folder}/others.csv", "cifar_resnet20", weights=None, size=16, progress=False, **fields)
+
+
 def test_a_negative_budget_is_refused(folder):
     with pytest.raises(InputError, match="above 0"):
         plan(f"folder:{folder}", "cifar_resnet20", weights=None, budget=-1)
