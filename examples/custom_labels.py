@@ -6,12 +6,26 @@ Without options it goes from letters to digits, offline. On your own images:
 """
 
 import argparse
+from collections.abc import Callable
 
 import jax
 import numpy as np
 import optax
 
 import jaxtl
+
+
+def last_stage_and_head(model: jaxtl.Model) -> Callable[[str, jax.Array], str]:
+    """The label decides everything: gradient, optimizer memory, and whether a BatchNorm keeps its statistics."""
+    graph = model.graph
+    late = model.stages[model.stages.index(graph.last_stage) :]
+
+    def label(path: str, leaf: jax.Array) -> str:
+        if graph.in_head(path):
+            return "fast"
+        return "slow" if graph.stage_of(path) in late else "frozen"
+
+    return label
 
 
 def main() -> None:
@@ -25,24 +39,17 @@ def main() -> None:
     parser.add_argument("--output", default="out/custom_labels", help="a folder for the tuned model")
     parser.add_argument("--name", nargs="*", default=[], metavar="IMAGE", help="image files to name when it is tuned")
     arguments = parser.parse_args()
-    # The data decides the size of the new head, and the weights decide how images are prepared.
+    # The data decides what the new head tells apart, and the weights decide how images are prepared.
     classes = jaxtl.open_data(arguments.data, jaxtl.Preprocess(size=32)).classes
     weights = None if arguments.weights == "none" else arguments.weights
-    model = jaxtl.load(arguments.model, weights=weights, num_classes=len(classes), until=arguments.until)
+    model = jaxtl.load(arguments.model, weights=weights, classes=classes, until=arguments.until)
     if arguments.size:
         model = model.replace(preprocess=model.preprocess.replace(size=(arguments.size, arguments.size)))
     data = jaxtl.open_data(arguments.data, model)
     print(data)
 
-    # The label decides everything: gradient, optimizer memory, and whether a BatchNorm keeps its statistics.
-    *_, last_stage, head = model.stages
-
-    def label(path: str, leaf: jax.Array) -> str:
-        if path.startswith(f"{head}."):
-            return "fast"
-        return "slow" if path.startswith(f"{last_stage}.") else "frozen"
-
-    optimizer = jaxtl.multi_transform({"slow": optax.adamw(1e-4), "fast": optax.adamw(1e-3)}, label)
+    rates = {"slow": optax.adamw(1e-4), "fast": optax.adamw(1e-3)}
+    optimizer = jaxtl.multi_transform(rates, last_stage_and_head(model))
     print(jaxtl.explain(model, optimizer))
 
     state = jaxtl.TrainState.create(model, optimizer, seed=0)
@@ -59,7 +66,7 @@ def main() -> None:
         accuracy = sum(int(batch["correct"]) for batch in found) / len(data.val)
         print(f"epoch {epoch}: training loss {np.mean(losses):.3f}, validation accuracy {100 * accuracy:.1f} %")
 
-    folder = jaxtl.save(state.to_model(model).replace(classes=data.classes), arguments.output)
+    folder = jaxtl.save(state.to_model(model), arguments.output)
     if arguments.name:
         for image in jaxtl.predict(jaxtl.load(folder), arguments.name):
             print(f"{image['path']}: {image['label']} ({100 * image['probability']:.0f} %)")

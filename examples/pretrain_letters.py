@@ -19,7 +19,7 @@ from letters import CLASSES, Letters
 import jaxtl
 
 PREPROCESS = jaxtl.Preprocess(size=32, mean=(0.29,), std=(0.34,), interpolation="bicubic", crop_pct=1.0)
-HELD_OUT_SEED = 1
+HELD_OUT_SEED, HELD_OUT = 1, 20_000
 
 
 def batches(letters: Letters, glyphs: int, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
@@ -66,11 +66,11 @@ def pretrain(glyphs: int, batch_size: int, peak_rate: float, weight_decay: float
     return state.to_model(model)
 
 
-def evaluate(model: jaxtl.Model, glyphs: int = 20_000, batch_size: int = 500) -> float:
+def evaluate(model: jaxtl.Model) -> float:
     """Accuracy on glyphs of a seed that training does not use."""
     eval_step = jaxtl.make_eval_step(model)
-    found = [eval_step(model, batch)["correct"] for batch in batches(Letters(HELD_OUT_SEED), glyphs, batch_size)]
-    return int(sum(found)) / glyphs
+    found = [eval_step(model, batch)["correct"] for batch in batches(Letters(HELD_OUT_SEED), HELD_OUT, batch_size=500)]
+    return int(sum(found)) / HELD_OUT
 
 
 def main() -> None:
@@ -81,11 +81,15 @@ def main() -> None:
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--output", default="letters")
     arguments = parser.parse_args()
+    if arguments.glyphs < arguments.batch_size:
+        parser.error(f"--glyphs {arguments.glyphs} are less than a batch of {arguments.batch_size}")
     settings = {k: v for k, v in vars(arguments).items() if k != "output"}
     print(f"jaxtl {jaxtl.__version__}, jax {jax.__version__}, {jax.default_backend()}: {settings}", flush=True)
     model = pretrain(**settings, log_every=max(1, arguments.glyphs // arguments.batch_size // 40))
     accuracy = evaluate(model)
-    print(f"held-out letters: {100 * accuracy:.2f} % of 20000 ({len(CLASSES)} classes, upper and lower case apart)")
+    print(
+        f"held-out letters: {100 * accuracy:.2f} % of {HELD_OUT} ({len(CLASSES)} classes, upper and lower case apart)"
+    )
     jaxtl.save(model, arguments.output, training={"script": "examples/pretrain_letters.py", **settings})
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jaxtl.cli_options import LabelColumn, LabelSeparator, PathColumn, Task, labels_of
+from jaxtl.cli_options import LabelColumn, LabelSeparator, PathColumn, labels_of
 
 Config = Annotated[str, typer.Argument(help="A recipe, such as configs/last_stage_flowers.yaml.")]
 Overrides = Annotated[
@@ -51,13 +51,15 @@ def plan(
     until: Annotated[str | None, typer.Option(help="Cut the network after this stage.")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Input size in pixels; default: as measured.")] = None,
     crop_pct: Annotated[float | None, typer.Option(help="Part of the image that evaluation keeps.")] = None,
-    budget: Annotated[str | None, typer.Option(help="Time for the training run: 90s, 10min, 2h.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for training steps and validations: 90s, 10min, 2h.")] = None,
     output: Annotated[Path, typer.Option(help="The recipe to write, a new file.")] = Path("plan.yaml"),
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
     label_separator: LabelSeparator = None,
-    task: Task = None,
+    task: Annotated[
+        str | None, typer.Option(help="'class' where labels look like several or like numbers and are classes.")
+    ] = None,
 ) -> None:
     """Look at images and network, recommend a strategy, say why, and write a recipe that runs."""
     from jaxtl.studies.plan import parse_budget

@@ -83,7 +83,8 @@ def _fields(recipe: Recipe, graph: Graph, slow: AnyOptimizer, fast: AnyOptimizer
         case "linear-probe":
             return {"groups": HEAD_ONLY, "optimizer": {"fast": fast}, "linear_probe": True, "epochs": 0}
         case "last-stage":
-            return {"groups": {"head": "fast", **_last_stages(graph), "*": FROZEN}, "optimizer": both}
+            last = dict.fromkeys(graph.counted_stages[-1], "slow")
+            return {"groups": {"head": "fast", **last, "*": FROZEN}, "optimizer": both}
         case "layerwise":
             return {"groups": DEFAULT_GROUPS, "optimizer": both, "layer_decay": 0.75}
         case "norm-and-bias":
@@ -101,11 +102,6 @@ def _fields(recipe: Recipe, graph: Graph, slow: AnyOptimizer, fast: AnyOptimizer
             pulled = slow if slow.l2_sp else slow.model_copy(update={"l2_sp": 0.01, "weight_decay": 0.0})
             return {"groups": DEFAULT_GROUPS, "optimizer": {"slow": pulled, "fast": fast}}
     return {"groups": DEFAULT_GROUPS, "optimizer": both}
-
-
-def _last_stages(graph: Graph) -> dict[str, str]:
-    body = graph.stages[:-1]
-    return dict.fromkeys(body[body.index(graph.last_stage) :], "slow")
 
 
 def _head_then_all(graph: Graph, epochs: int, slow: AnyOptimizer, fast: AnyOptimizer) -> Fields:

@@ -139,6 +139,18 @@ class Graph:
                 return stage
         return self.stages[-2]
 
+    @cached_property
+    def counted_stages(self) -> tuple[tuple[str, ...], ...]:
+        """The stages in front of the head as "the last two stages" counts them: what stands behind ``last_stage``
+        counts with it.
+
+        >>> Graph("efficientnet_b0").counted_stages[-2:]
+        (('blocks.5',), ('blocks.6', 'conv_head'))
+        """
+        body = self.stages[:-1]
+        last = body.index(self.last_stage)
+        return (*((stage,) for stage in body[:last]), body[last:])
+
     def in_head(self, path: str) -> bool:
         """Whether a parameter belongs to the head."""
         return any(path == module or path.startswith(f"{module}.") for module in self.network.stage_modules[self.head])

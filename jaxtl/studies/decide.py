@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from jaxtl.recipe import FROZEN
@@ -46,8 +47,9 @@ class Measured:
 
     Attributes:
         classes, images, val_images: how many.
-        stages: of the body, in order.
-        domain, distance: from the pretraining's images.
+        stages: of the body, in order, as ``Graph.counted_stages``.
+        domain: of the images against those of the pretraining.
+        distance: from these; None for a network without BatchNorm, whose domain is taken as medium.
         probes: on frozen features.
         forward: seconds an image of an evaluation pass.
         step: seconds an image of a training step by the number of last body stages that train; it may measure.
@@ -59,18 +61,31 @@ class Measured:
     images: int
     val_images: int
     imbalance: float
-    stages: tuple[str, ...]
+    stages: tuple[tuple[str, ...], ...]
     domain: Domain
-    distance: float
+    distance: float | None
     probes: Probes
     forward: float
     step: Callable[[int], float]
     glyphs: bool = False
 
+    def last(self, depth: int) -> tuple[str, ...]:
+        """The names of the body's last stages."""
+        return names(self.stages[len(self.stages) - depth :])
+
+
+def names(stages: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """Of counted stages, one after the other.
+
+    >>> names([("blocks.5",), ("blocks.6", "conv_head")])
+    ('blocks.5', 'blocks.6', 'conv_head')
+    """
+    return tuple(chain.from_iterable(stages))
+
 
 @dataclass(frozen=True)
 class Decided:
-    """Fields of a recipe, the decisions behind them, and the seconds it should take."""
+    """Fields of a recipe, the decisions behind them, and the seconds that its epochs should take."""
 
     fields: Mapping[str, Any]
     decisions: tuple[Decision, ...]
@@ -82,10 +97,10 @@ def decide(found: Measured, budget: float | None = None) -> Decided:
 
     Args:
         found: the measurements.
-        budget: seconds that the run may take; None: as long as it is of use.
+        budget: seconds for training steps and validations; None: as long as it is of use.
 
     >>> probes = Probes({"layer1": 0.7, "layer2": 0.9}, images=500)
-    >>> found = Measured(5, 250, 50, 1.0, ("layer1", "layer2"), "near", 0.1, probes, 0.01, lambda depth: 0.03)
+    >>> found = Measured(5, 250, 50, 1.0, (("layer1",), ("layer2",)), "near", 0.1, probes, 0.01, lambda depth: 0.03)
     >>> decided = decide(found)
     >>> decided.fields["strategy"], decided.decisions[0].choice
     ('linear-probe', 'nothing but the head trains')
@@ -102,7 +117,7 @@ def decide(found: Measured, budget: float | None = None) -> Decided:
         reason += f". This overrules the rule of thumb ({_trained(prior, found)}: {rule.reason})"
     freeze = Decision("what trains", _trained(depth, found), reason, overrules)
     if depth == 0:
-        return _probe(found, freeze, budget)
+        return _probe(found, freeze)
     decisions = [freeze]
     fields: dict[str, Any] = {"batch_size": BATCH, "schedule": {"name": "one_cycle"}, "label_smoothing": 0.1}
     fields.update(_groups(found, depth, rule, decisions))
@@ -127,7 +142,7 @@ def _depth(found: Measured, rule: Rule) -> tuple[int, str]:
         )
     end = probes.transferable
     error = f"{1 - probes.last:.1%} ± {probes.error:.1%} of error are left"
-    if end != found.stages[-1] and probes.stages[end] - probes.last > probes.error:
+    if end not in found.stages[-1] and probes.stages[end] - probes.last > probes.error:
         return len(found.stages), (
             f"the probes' accuracy falls behind {end} ({probes.stages[end]:.1%}, then {probes.last:.1%}): what comes "
             f"later is too special to the pretraining; {error} for {found.images} images to take away"
@@ -168,7 +183,7 @@ def _trained(depth: int, found: Measured) -> str:
         return "nothing but the head trains"
     if depth >= len(found.stages):
         return "everything trains"
-    return f"{', '.join(found.stages[-depth:])} and the head train"
+    return f"{', '.join(found.last(depth))} and the head train"
 
 
 def _groups(found: Measured, depth: int, rule: Rule, decisions: list[Decision]) -> dict[str, Any]:
@@ -182,9 +197,9 @@ def _groups(found: Measured, depth: int, rule: Rule, decisions: list[Decision]) 
     everything = depth >= len(found.stages)
     groups = {"head": "fast", "*": "slow"}
     if not everything:
-        groups = {"head": "fast", **dict.fromkeys(found.stages[-depth:], "slow"), "*": FROZEN}
+        groups = {"head": "fast", **dict.fromkeys(found.last(depth), "slow"), "*": FROZEN}
     elif found.domain == "far" and len(found.stages) > 1:
-        late = found.stages[len(found.stages) // 2 :]
+        late = names(found.stages[len(found.stages) // 2 :])
         groups = {"head": "fast", **dict.fromkeys(late, "slow"), "*": "early"}
         rates, why = _far_rates(found, rule)
     optimizer = {group: {"name": "adamw", "lr": rate, "weight_decay": 0.01} for group, rate in rates.items()}
@@ -201,8 +216,10 @@ def _far_rates(found: Measured, rule: Rule) -> tuple[dict[str, float], str]:
 
 
 def _batch_norm(found: Measured, depth: int, decisions: list[Decision]) -> dict[str, Any]:
+    if found.distance is None:
+        return {}
     per_batch = min(BATCH, found.images)
-    where = "everywhere" if depth >= len(found.stages) else f"in {', '.join(found.stages[-depth:])}, stored ones before"
+    where = "everywhere" if depth >= len(found.stages) else f"in {', '.join(found.last(depth))}, stored ones before"
     reason = f"{per_batch} images in a batch give sound statistics"
     if found.domain != "near":
         reason += f", and the stored ones are of other images (distance {found.distance:.2f})"
@@ -238,7 +255,7 @@ def _why_epochs(found: Measured, epochs: int, budget: float | None) -> str:
     return reason if budget is None else f"{reason} and fit into {budget:.0f} s"
 
 
-def _probe(found: Measured, freeze: Decision, budget: float | None) -> Decided:
+def _probe(found: Measured, freeze: Decision) -> Decided:
     seconds = (found.images + found.val_images) * found.forward
     exact = Decision(
         "head",
@@ -250,7 +267,8 @@ def _probe(found: Measured, freeze: Decision, budget: float | None) -> Decided:
         "BatchNorm", "stored statistics", "frozen layers keep the statistics that their weights were made with"
     )
     fields = {"strategy": "linear-probe", "data.augment": "none"}
-    return Decided(fields, (freeze, exact, norm), seconds)
+    norms = () if found.distance is None else (norm,)
+    return Decided(fields, (freeze, exact, *norms), seconds)
 
 
 def _from_scratch(found: Measured, rule: Rule, budget: float | None) -> Decided:

@@ -20,13 +20,14 @@ from jaxtl.files import check_new, expanded, write_whole
 from jaxtl.model import Model
 from jaxtl.models.registry import option_names
 from jaxtl.notices import quiet
-from jaxtl.recipe import Recipe
-from jaxtl.studies.decide import BATCH, SIZE_GAIN, Decision, Measured, decide
+from jaxtl.recipe import FROZEN, Recipe
+from jaxtl.studies.decide import BATCH, SIZE_GAIN, Decision, Measured, decide, names
 from jaxtl.studies.distance import Distance, domain_distance
 from jaxtl.studies.look import Look, look
 from jaxtl.studies.measure import Probes, forward_seconds, probe_size, probe_stages, step_seconds
 from jaxtl.studies.rules import Domain
 from jaxtl.train.run import prepare
+from jaxtl.train.task import WrongLossError
 
 _UNITS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
 _GRID = 32  # pixels: what most networks divide their input by
@@ -46,7 +47,7 @@ class Plan:
         distance: from the pretraining's images; None for a network without BatchNorm.
         probes: on frozen features, by stage.
         sizes: the last stage's probe by input size in pixels, where sizes were compared.
-        seconds: the run should take on this machine.
+        seconds: the run's training steps and validations should take on this machine.
         measured: seconds that planning took.
         path: of the recipe, where it was written.
     """
@@ -79,7 +80,7 @@ class Plan:
         ]
         parts += [_table("linear probes on frozen features, held-out training images", self._accuracies())]
         decisions = ["decisions", *(_wrapped(f"- {decision}") for decision in self.decisions)]
-        took = f"planning took {duration(self.measured)}; the run should take about {duration(self.seconds)}"
+        took = f"planning took {duration(self.measured)}; the run's epochs should take about {duration(self.seconds)}"
         run = f"{took}\n{self.command}" if self.path else f"{took}\nThe recipe:\n\n{self.recipe.to_yaml()}"
         return "\n\n".join([*parts, "\n".join(decisions), run])
 
@@ -120,7 +121,8 @@ def plan(
         model_name: as for ``jaxtl.load``, like ``weights`` and ``until``.
         size: of the network's input in pixels; None: the weights' own, or what small images are worth.
         crop_pct: part that evaluation's crop keeps; None: the weights' own, or 1 for images smaller than the input.
-        budget: seconds that the run may take on this machine; None: as long as it is of use.
+        budget: seconds that the run's training steps and validations may take on this machine, without compilation and
+            decoding; None: as long as it is of use.
         output: YAML file to write the recipe to, which must not be there yet; None: none.
         seed: of the images that are drawn, and of the run.
         progress: show on a terminal's standard error what is being measured.
@@ -128,8 +130,8 @@ def plan(
         labels: fields of the recipe's data: ``path_column``, ``label_column``, ``label_separator``, ``task``.
 
     Raises:
-        InputError: a budget that is not above 0, an output that is there or cannot be written, or whatever model and
-            data find wrong.
+        InputError: a budget that is not above 0, an output that is there or cannot be written, labels that are not one
+            class an image, or whatever model and data find wrong.
     """
     if budget is not None and not budget > 0:
         raise InputError(f"the budget must be above 0 seconds, not {budget:g}")
@@ -144,7 +146,14 @@ def plan(
     recipe = Recipe.from_keywords(model=given, data=images, seed=seed)
     with _doing(progress) as doing, quiet():
         doing("looking at the images")
-        prepared = prepare(recipe)
+        try:
+            prepared = prepare(recipe)
+        except WrongLossError as error:
+            raise InputError(
+                f"{source}: plans are for one class an image, and these labels are something else; train with a recipe "
+                "and loss=sigmoid (several classes an image) or loss=mse (numbers), or give the task 'class' if each "
+                "label is a class"
+            ) from error
         model, data = prepared.model, prepared.data
         seen = look(data, seed=seed, progress=progress)
         decisions: list[Decision] = []
@@ -269,11 +278,12 @@ def _affordable(forward: float, budget: float | None, most: int) -> int:
 def _measured(
     model: Model, data: Data, seen: Look, distance: Distance | None, probes: Probes, forward: float, recipe: Recipe
 ) -> Measured:
-    body = model.stages[:-1]
+    stages = model.graph.counted_stages
 
     @functools.cache
     def step(depth: int) -> float:
-        part = {"*": "slow"} if depth >= len(body) else {**dict.fromkeys(body[-depth:], "slow"), "*": "frozen"}
+        last = dict.fromkeys(names(stages[-depth:]), "slow")
+        part = {"*": "slow"} if depth >= len(stages) else {**last, "*": FROZEN}
         return step_seconds(model, data, recipe.replace(groups={"head": "fast", **part}, batch_size=BATCH))
 
     domain: Domain = "medium"
@@ -284,9 +294,9 @@ def _measured(
         images=seen.images,
         val_images=len(data.val),
         imbalance=seen.imbalance,
-        stages=body,
+        stages=stages,
         domain=domain,
-        distance=0.0 if distance is None else distance.overall,
+        distance=None if distance is None else distance.overall,
         probes=probes,
         forward=forward,
         step=step,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
+import sysconfig
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,11 +135,20 @@ def _finish(console: Any, output: Path, model: Model, seconds: float) -> None:
         f"It takes {output / 'digit.png'}, a held-out {label}, for a {answer['label']} "
         f"({_percent(answer['probability'])})."
     )
+    jaxtl = _command()
     console.print(
         "\nNow your own images, in one folder with a subfolder for each class:\n"
-        "  jaxtl train configs/full_flowers.yaml data.source=folder:path/to/images output=runs/mine\n"
-        "  jaxtl predict runs/mine/model path/to/image.jpg"
+        f"  {jaxtl} train configs/full_flowers.yaml data.source=folder:path/to/images output=runs/mine\n"
+        f"  {jaxtl} predict runs/mine/model path/to/image.jpg"
     )
+
+
+def _command() -> str:
+    """What a shell here calls jaxtl by: its path, where the environment that it is in is not activated."""
+    if shutil.which("jaxtl"):
+        return "jaxtl"
+    path = Path(sysconfig.get_path("scripts"), "jaxtl")
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
 def _percent(part: float) -> str:

@@ -27,7 +27,6 @@ class Rule:
         strategy: the recipe's word for it.
         stages: how many of the body's last stages train; None: all.
         rates: learning rates of AdamW: "early", "body" and "head", as far as they train.
-        augment: a recipe's word.
         reason: in plain words.
     """
 
@@ -37,7 +36,6 @@ class Rule:
     strategy: StrategyName
     stages: int | None
     rates: Mapping[str, float]
-    augment: Literal["none", "light"]
     reason: str
 
 
@@ -53,7 +51,6 @@ RULES = (
         "scratch",
         None,
         _rates(body=1e-3, head=1e-3),
-        "light",
         "millions of images far from the pretraining's can teach a network by themselves",
     ),
     Rule(
@@ -63,7 +60,6 @@ RULES = (
         "layerwise",
         None,
         _rates(early=1e-5, body=1e-4, head=1e-3),
-        "light",
         "far from the pretraining's images even early stages have to move, the earliest least",
     ),
     Rule(
@@ -73,7 +69,6 @@ RULES = (
         "features",
         0,
         _rates(head=1e-3),
-        "none",
         "under 100 images a class say too little to move pretrained weights without overfitting",
     ),
     Rule(
@@ -83,7 +78,6 @@ RULES = (
         "last-stage",
         1,
         _rates(body=1e-4, head=1e-3),
-        "light",
         "100 to 1000 images a class, like the pretraining's, are enough for a new head and at most the last stage",
     ),
     Rule(
@@ -93,7 +87,6 @@ RULES = (
         "full",
         2,
         _rates(body=1e-4, head=1e-3),
-        "light",
         "1000 to 10000 images a class can move the last stages; the early ones serve every photograph",
     ),
     Rule(
@@ -103,7 +96,6 @@ RULES = (
         "full",
         None,
         _rates(body=1e-4, head=1e-3),
-        "light",
         "over 10000 images a class can move every weight without overfitting",
     ),
 )

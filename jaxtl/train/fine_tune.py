@@ -48,10 +48,11 @@ class Result:
 
     Attributes:
         model: the tuned model after the last epoch, with the data's class names; with ``ema`` the averaged weights.
-        history: one record an epoch: ``epoch``, ``step``, ``phase`` (from 1), ``train_loss``, ``train_accuracy``,
-            ``val_loss``, ``val_accuracy`` (0 to 1), ``learning_rate`` by group (of the last step, as the optimizer
-            used it), ``images_per_second``, ``seconds``. Before it, where a linear probe or new statistics come
-            first, a record of epoch 0. Without accuracies for regression.
+        history: one record a validation (of each epoch, unless ``eval_every`` says otherwise): ``epoch``, ``step``,
+            ``phase`` (from 1), ``train_loss``, ``train_accuracy``, ``val_loss``, ``val_accuracy`` (0 to 1),
+            ``learning_rate`` by group (of the last step, as the optimizer used it), ``images_per_second``,
+            ``seconds``. Before it, where a linear probe or new statistics come first, a record of epoch 0. Without
+            accuracies for regression.
         best: the record with the highest validation accuracy, for regression with the lowest loss.
         output: the folder that was written, if any: ``model/`` and ``best/`` for ``jaxtl.load``, ``history.jsonl``,
             ``curves.png``, ``recipe.yaml``, ``checkpoints/``.
@@ -79,10 +80,10 @@ def fine_tune(
         data: from ``jaxtl.open_data``, opened with this model.
         recipe: default ``Recipe()``: everything trains for 5 epochs, the head at 1e-3 and the body at 1e-4 (AdamW).
             Or the path of a YAML file, whose ``model`` and ``data`` are not used, or a mapping of fields.
-        resume: continue the run in ``recipe.output`` from its last whole epoch, to the same bits as if it had never
+        resume: continue the run in ``recipe.output`` from its last validation, to the same bits as if it had never
             stopped (on the same kind of device; on a GPU where XLA's kernels are deterministic and the compiled
             programs are kept: docs/recipes.md).
-        progress: show a bar and a line an epoch on standard error.
+        progress: show a bar and a line a validation on standard error.
         fields: of the recipe, to change: ``epochs=3``, ``groups={"head": "fast", "*": "frozen"}``, ... .
 
     Raises:
@@ -90,7 +91,7 @@ def fine_tune(
             not given, or holds another run and it is, or another process is training into it.
         FloatingPointError: the loss is not finite any more; the first tensor that is not is named.
 
-    A run that ends so, or by Ctrl-C, first writes the models of its epochs until then.
+    A run that ends so, or by Ctrl-C, first writes the models of its validated epochs until then.
 
     >>> import jaxtl
     >>> model = jaxtl.load("cifar_resnet20", weights=None, num_classes=10, in_chans=1)

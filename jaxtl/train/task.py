@@ -16,6 +16,10 @@ _MEANING = {
 }
 
 
+class WrongLossError(InputError):
+    """A recipe's loss, or what it fits before training, is not for the labels of the data."""
+
+
 def task_of(loss: str) -> str:
     """What a network answers that was trained with a loss, by the loss's name.
 
@@ -41,7 +45,7 @@ def with_task(recipe: Recipe) -> Recipe:
 
 
 def check_task(recipe: Recipe, data: Data) -> None:
-    """Raises ``InputError`` where the loss, or what is fitted before training, is not for the labels of the data.
+    """Raises ``WrongLossError`` where the loss, or what is fitted before training, is not for the labels of the data.
 
     Data without a ``task``, made by hand, is not refused.
 
@@ -50,7 +54,7 @@ def check_task(recipe: Recipe, data: Data) -> None:
     >>> data = open_data("digits", Preprocess(size=8), samples_per_class=1)
     >>> check_task(Recipe.from_keywords(loss={"name": "mse"}), data)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    jaxtl.errors.InputError: digits: its labels are one class an image, and the loss 'mse' is for numbers: ...
+    jaxtl.train.task.WrongLossError: digits: its labels are one class an image, and the loss 'mse' is for numbers: ...
     """
     if data.task is None:
         return
@@ -67,7 +71,7 @@ def check_task(recipe: Recipe, data: Data) -> None:
     if data.task != "class" and recipe.class_weights == "balanced":
         problems.append("class_weights 'balanced' needs one class an image")
     if problems:
-        raise InputError(f"{data.name}: " + "; ".join(problems))
+        raise WrongLossError(f"{data.name}: " + "; ".join(problems))
 
 
 def check_labels(recipe: Recipe, data: Data) -> None:

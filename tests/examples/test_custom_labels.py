@@ -1,15 +1,18 @@
 """The example with a training loop of its own, run as a user runs it."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import jaxtl
+from jaxtl.models.graph import Graph
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "custom_labels.py"
 
@@ -24,6 +27,26 @@ def photos(tmp_path: Path) -> Path:
             pixels = np.clip(rng.normal(colour, 30, (36, 40, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{index}.png")
     return tmp_path / "photos"
+
+
+@pytest.mark.parametrize(
+    ("name", "slow"),
+    [
+        ("inception_v3", {"Mixed_7"}),
+        ("deit_tiny_distilled_patch16_224", {"blocks.11", "norm"}),
+        ("densenet121", {"features.denseblock4", "features.norm5"}),
+        ("mobilenetv2_100", {"blocks.6", "conv_head"}),
+        ("swin_tiny_patch4_window7_224", {"layers.3"}),
+        ("convnext_tiny", {"stages.3"}),
+    ],
+)
+def test_of_every_network_the_last_stage_and_the_head_train(name: str, slow: set[str]) -> None:
+    graph = Graph(name)
+    label = runpy.run_path(str(SCRIPT))["last_stage_and_head"](SimpleNamespace(graph=graph, stages=graph.stages))
+    stages: dict[str, set[str]] = {"fast": set(), "slow": set(), "frozen": set()}
+    for path, leaf in graph.params.items():
+        stages[label(path, leaf)].add(graph.stage_of(path))
+    assert stages == {"fast": {graph.head}, "slow": slow, "frozen": set(graph.stages) - slow - {graph.head}}
 
 
 def test_it_tunes_saves_and_names(photos: Path, tmp_path: Path) -> None:

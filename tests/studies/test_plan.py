@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,10 +7,13 @@ from PIL import Image
 
 import jaxtl
 from jaxtl.errors import InputError
+from jaxtl.finetune.strategies import expand
+from jaxtl.models.graph import Graph
 from jaxtl.notices import quiet
 from jaxtl.recipe import Recipe, load_recipe
 from jaxtl.studies import measure
-from jaxtl.studies.decide import MOST_EPOCHS, SHORTEST, Measured, decide
+from jaxtl.studies import plan as study
+from jaxtl.studies.decide import MOST_EPOCHS, SHORTEST, Measured, decide, names
 from jaxtl.studies.measure import Probes, probe_stages
 from jaxtl.studies.plan import duration, parse_budget, plan
 from jaxtl.train.features import Features
@@ -25,7 +29,7 @@ def measured(**changes):
         images=2934,
         val_images=736,
         imbalance=1.4,
-        stages=STAGES,
+        stages=tuple((stage,) for stage in STAGES),
         domain="near",
         distance=0.17,
         probes=RISING,
@@ -90,7 +94,7 @@ def test_few_images_and_good_probes_leave_the_body_alone():
     assert few.fields["strategy"] == "linear-probe"
     assert "244 training images" in choice(few, "what trains").reason
     good = Probes({"stem": 0.7, "layer3": 0.997}, 500)
-    assert decide(measured(probes=good, stages=("stem", "layer3"))).fields["strategy"] == "linear-probe"
+    assert decide(measured(probes=good, stages=(("stem",), ("layer3",)))).fields["strategy"] == "linear-probe"
     assert not choice(decide(measured(images=100, classes=5)), "what trains").overrules  # the rule says so, too
 
 
@@ -122,6 +126,48 @@ def test_falling_probes_say_where_transfer_ends():
     decided = decide(measured(probes=probes))
     assert "falls behind layer1 (80.0%, then 60.0%)" in choice(decided, "what trains").reason
     assert recipe_of(decided).groups["*"] != "frozen"
+
+
+def test_what_stands_behind_the_last_stage_goes_with_it():
+    stages = (("stem",), ("blocks.0",), ("blocks.1", "norm"))
+    probes = Probes({"stem": 0.4, "blocks.0": 0.6, "blocks.1": 0.88, "norm": 0.8}, 500)
+    found = measured(stages=stages, probes=probes)
+    assert "the probes rise up to blocks.1" in choice(decide(found), "what trains").reason
+    decided = decide(found, 600)
+    assert choice(decided, "what trains").choice == "blocks.1, norm and the head train"
+    assert recipe_of(decided).groups == {"head": "fast", "blocks.1": "slow", "norm": "slow", "*": "frozen"}
+    far = recipe_of(decide(dataclasses.replace(found, domain="far", distance=0.6)))
+    assert far.groups == {"head": "fast", "blocks.0": "slow", "blocks.1": "slow", "norm": "slow", "*": "early"}
+
+
+def test_the_last_stage_is_that_of_the_strategy():
+    for name, last in (("vit_tiny_patch16_224", "blocks.11"), ("efficientnet_b0", "blocks.6"), ("resnet18", "layer4")):
+        graph = Graph(name)
+        groups = expand(Recipe.from_keywords(strategy="last-stage"), graph).groups
+        assert names(graph.counted_stages) == graph.stages[:-1]
+        assert graph.counted_stages[-1][0] == last
+        assert groups == {"head": "fast", **dict.fromkeys(graph.counted_stages[-1], "slow"), "*": "frozen"}
+
+
+def test_what_is_timed_is_what_would_train(monkeypatch):
+    """Of a network with a final norm of its own, whose domain nothing tells."""
+    timed = []
+    monkeypatch.setattr(study, "step_seconds", lambda model, data, recipe: timed.append(recipe.groups) or 0.05)
+    model = SimpleNamespace(graph=Graph("vit_tiny_patch16_224"))
+    data = SimpleNamespace(classes=("a", "b"), val=(), name="folder:x")
+    seen = SimpleNamespace(images=600, imbalance=1.0)
+    found = study._measured(model, data, seen, None, RISING, 0.03, Recipe())
+    assert (found.domain, found.distance) == ("medium", None)
+    assert found.step(1) == 0.05
+    assert timed == [{"head": "fast", "blocks.11": "slow", "norm": "slow", "*": "frozen"}]
+
+
+@pytest.mark.parametrize("budget", [None, 600, 100])
+def test_where_there_is_no_batch_norm_none_is_spoken_of(budget):
+    decided = decide(measured(domain="medium", distance=None), budget)
+    assert "BatchNorm" not in " ".join(map(str, decided.decisions))
+    assert "batch_norm" not in decided.fields
+    assert "BatchNorm: " in " ".join(map(str, decide(measured(), budget).decisions))
 
 
 def test_millions_of_far_images_start_from_scratch():
@@ -233,6 +279,15 @@ def test_probes_use_training_images_alone_and_see_what_a_view_changes(folder, mo
     assert found.transferable == "layer3"
     assert found.views["as they are"] == found.views["mirrored"] == 1.0
     assert found.views["turned"] < 0.8
+
+
+@pytest.mark.parametrize("fields", [{}, {"task": "multi-label"}, {"task": "regression"}])
+def test_labels_that_are_not_one_class_are_refused_with_what_plan_takes(folder, fields):
+    labels = {"multi-label": "a;b", "regression": 0.5}.get(fields.get("task"), "red;square")
+    rows = "".join(f"{file.relative_to(folder)},{labels}\n" for file in sorted(folder.rglob("*.png")))
+    (folder / "others.csv").write_text(f"path,label\n{rows}")
+    with pytest.raises(InputError, match=r"one class an image.*loss=sigmoid.*task 'class'"):
+        plan(f"csv:{folder}/others.csv", "cifar_resnet20", weights=None, size=16, progress=False, **fields)
 
 
 def test_a_negative_budget_is_refused(folder):

@@ -32,6 +32,17 @@ def test_prints_a_table_and_writes_what_it_says(short, tmp_path, capsys):
     assert jaxtl.evaluate(model, held_out)["accuracy"] == pytest.approx(accuracies["fine-tuning"][0])
 
 
+def test_the_command_it_names_can_be_called(tmp_path, monkeypatch):
+    scripts = tmp_path / "my env" / "bin"
+    monkeypatch.setattr(quickstart.sysconfig, "get_path", lambda name: str(scripts))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert quickstart._command() == f"'{scripts}/jaxtl'"
+    monkeypatch.chdir(tmp_path)
+    assert quickstart._command() == "'my env/bin/jaxtl'"
+    (tmp_path / "jaxtl").touch(mode=0o755)
+    assert quickstart._command() == "jaxtl"
+
+
 def test_every_strategy_has_the_same_budget_and_the_same_digits():
     fields = {"epochs", "batch_size", "schedule", "label_smoothing", "clip_norm"}
     budgets = [strategy.recipe(seed=1).model_dump_json(include=fields) for strategy in quickstart.STRATEGIES]
