@@ -42,6 +42,29 @@ def test_several_answers_an_image() -> None:
     assert found["mean_average_precision"] == pytest.approx(((1 + 2 / 3) / 2 + 1) / 2)
 
 
+@pytest.mark.parametrize("loss", ["sigmoid", "mse"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_of_answers_that_are_not_finite_there_is_no_number(loss: str, wrong: float) -> None:
+    labels = np.eye(3, dtype=np.float32)
+    found = further_metrics(loss, labels, np.where(labels > 0, np.float32(wrong), 0))
+    assert found.keys() == further_metrics(loss, labels, labels).keys()
+    assert np.isnan(list(found.values())).all()
+
+
+def test_labels_that_neither_occur_nor_are_answered_do_not_count() -> None:
+    labels, answers = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 3])
+    logits = 2 * np.eye(5, dtype=np.float32)[answers] - 1
+    expected = (2 / 3 + 1 / 2 + 0) / 3
+    assert further_metrics("softmax", labels, answers)["macro_f1"] == pytest.approx(expected)
+    assert further_metrics("sigmoid", np.eye(5)[labels], logits)["macro_f1"] == pytest.approx(expected)
+    assert further_metrics("sigmoid", np.zeros((2, 3)), -np.ones((2, 3)))["macro_f1"] == 0
+
+
+def test_of_one_label_the_yes_counts_alone() -> None:
+    labels, logits = np.array([[1], [0], [0], [0]], np.float32), np.array([[9], [9], [-9], [-9]], np.float32)
+    assert further_metrics("sigmoid", labels, logits)["macro_f1"] == pytest.approx(2 / 3)
+
+
 def test_numbers() -> None:
     labels, outputs = np.array([1.0, 2.0, 3.0]), np.array([[1.0], [2.5], [2.0]])
     found = further_metrics("mse", labels, outputs)
