@@ -18,7 +18,8 @@ Record = Mapping[str, Any]
 
 
 def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Path:
-    """Draws loss, accuracy and learning rates of one run against the epoch.
+    """Draws loss, accuracy (of several labels an image the mean average precision as well) and learning rates of one
+    run against the epoch.
 
     Args:
         records: one mapping for each epoch, as in ``history.jsonl``. Missing values and NaN leave gaps.
@@ -52,7 +53,12 @@ def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Pat
     loss.set_ylim(0, 1.05 * loss.dataLim.ymax if math.isfinite(loss.dataLim.ymax) else 1)
     drawing.title(accuracy, "Accuracy")
     accuracy.set_ylabel("%")
-    _mark_best(accuracy, epochs, [100 * drawing.value(record, "val_accuracy") for record in records])
+    judged, colour = [100 * drawing.value(record, "val_accuracy") for record in records], drawing.COLOURS[1]
+    if any("val_mean_average_precision" in record for record in records):
+        judged = [100 * drawing.value(record, "val_mean_average_precision") for record in records]
+        colour = drawing.COLOURS[2]
+        _line(accuracy, epochs, judged, colour, "validation, mean average precision")
+    _mark_best(accuracy, epochs, judged, colour)
 
     groups = list(dict.fromkeys(group for record in records for group in record.get("learning_rate") or {}))
     for colour, group in zip(drawing.colours(len(groups) + 2)[2:], groups, strict=True):
@@ -132,13 +138,13 @@ def _line(
         axes.plot(epochs, values, color=colour, label=label, linestyle=style, linewidth=2, marker=marker, markersize=4)
 
 
-def _mark_best(axes: Axes, epochs: Sequence[float], values: Sequence[float]) -> None:
+def _mark_best(axes: Axes, epochs: Sequence[float], values: Sequence[float], colour: str) -> None:
     measured = [(value, epoch) for value, epoch in zip(values, epochs, strict=True) if math.isfinite(value)]
     if not measured:
         return
     value, epoch = max(measured)  # of equal ones the latest, as the model in best/
-    axes.plot([epoch], [value], "o", markersize=10, markerfacecolor="none", markeredgecolor=drawing.COLOURS[1])
-    axes.set_title(f"best {value:.1f} %, epoch {epoch:g}", loc="right", fontsize=9, color=drawing.COLOURS[1])
+    axes.plot([epoch], [value], "o", markersize=10, markerfacecolor="none", markeredgecolor=colour)
+    axes.set_title(f"best {value:.1f} %, epoch {epoch:g}", loc="right", fontsize=9, color=colour)
 
 
 def _epoch_axis(axes: Axes, epochs: Iterable[float]) -> None:
