@@ -110,6 +110,19 @@ def test_probabilities_are_averaged(loss, probability) -> None:
     np.testing.assert_allclose(probability(averaged(logits, loss)), mean, atol=1e-6)
 
 
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_outputs_of_a_loss_of_ones_own_for_numbers_are_averaged_themselves(outputs: int) -> None:
+    model = small_model(until="layer1", in_chans=1, num_classes=outputs)
+    images = np.random.default_rng(0).standard_normal((4, 8, 8, 1), np.float32)
+    numbers = np.random.default_rng(1).standard_normal((4, outputs), np.float32)
+    step = make_eval_step(model, loss=lambda outputs, labels: abs(outputs - labels).mean(-1), tta="flip")
+    found = step(model, {"image": images, "label": numbers})
+    expected = (model(images) + model(images[:, :, ::-1])) / 2
+    assert sorted(found) == ["answers", "count", "loss"]
+    np.testing.assert_allclose(found["answers"], expected, rtol=1e-4, atol=1e-5)
+    assert float(found["loss"]) == pytest.approx(float(abs(expected - numbers).mean()), rel=1e-4)
+
+
 def test_prediction_takes_variants_too(model, tmp_path) -> None:
     from PIL import Image
 
