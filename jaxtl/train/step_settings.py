@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from jaxtl.errors import InputError
 from jaxtl.model import Model
 from jaxtl.recipe import AnyLoss, Recipe
@@ -36,6 +38,7 @@ def settings_of(step: str, model: Model, loss: GivenLoss, **fields: Any) -> tupl
     Traceback (most recent call last):
     jaxtl.errors.InputError: my_step: ema must be less than 1, not 1.5
     """
+    fields = {name: value.item() if isinstance(value, np.generic) else value for name, value in fields.items()}
     own = isinstance(loss, Task) or callable(loss)
     given = fields if own else {**fields, "loss": LOSS_OF_TASK[model.task] if loss is None else loss}
     parts = fields.get("accumulate")

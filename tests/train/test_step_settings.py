@@ -99,6 +99,14 @@ def test_settings_are_checked_as_in_recipes(settings, message: str) -> None:
         jaxtl.make_train_step(model, optimizer, **settings)
 
 
+def test_numbers_may_be_numpys() -> None:
+    model = small_model(until="stem")
+    optimizer = jaxtl.multi_transform({"all": optax.sgd(0.1)}, training("fc"))
+    step = jaxtl.make_train_step(model, optimizer, accumulate=np.int64(2), ema=np.float32(0.9))
+    state, _ = step(jaxtl.TrainState.create(model, optimizer, ema=True), batch())
+    assert state.average
+
+
 def test_automatic_precision_is_that_of_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jaxtl.train.step.computed_in", lambda settings: {"auto": "bf16"}[settings.precision])
     model = small_model(until="stem")
