@@ -151,12 +151,7 @@ def train(
     from jaxtl.train.run import train as run
 
     result = run(recipe, resume=resume)
-    measured = (
-        f"accuracy {_percent(result.best['val_accuracy'])}"
-        if "val_accuracy" in result.best
-        else f"loss {result.best['val_loss']:.4f}"
-    )
-    best = f"best validation {measured} in epoch {result.best['epoch']}"
+    best = f"best validation {_judged(result.best)} in epoch {result.best['epoch']}"
     typer.echo(f"{best}; written to {result.output}" if result.output else best)
 
 
@@ -277,6 +272,20 @@ def _measured(metrics: dict[str, Any]) -> str:
         first = f"accuracy {_percent(metrics['accuracy'])} ({right}), loss {metrics['loss']:.4f}"
     further = [name for name in metrics if name not in ("loss", "accuracy", "correct", "count")]
     return f"{first}; {', '.join(f'{_plain(name)} {metrics[name]:.4f}' for name in further)}"
+
+
+def _judged(record: dict[str, Any]) -> str:
+    """
+    >>> _judged({"val_loss": 0.25, "val_accuracy": 0.75})
+    'accuracy 75.00 %'
+    >>> _judged({"val_loss": 0.25, "val_accuracy": 0.75, "val_mean_average_precision": 0.5})
+    'mean average precision 0.5000'
+    """
+    from jaxtl.finetune.phases import measure
+
+    name = measure(record)
+    said = _percent(record[name]) if name == "val_accuracy" else f"{record[name]:.4f}"
+    return f"{_plain(name.removeprefix('val_'))} {said}"
 
 
 def _plain(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -19,7 +19,7 @@ from jaxtl.recipe.problems import explain, listed
 from jaxtl.recipe.removal import takes_out, without_decided
 from jaxtl.recipe.schedules import Cosine, GivenSchedule
 from jaxtl.recipe.sections import DataSection, ModelSection
-from jaxtl.recipe.training import BatchNormPolicy, ClassWeights, Loss, Phase, Precision, Softmax, StrategyName
+from jaxtl.recipe.training import AnyPrecision, BatchNormPolicy, ClassWeights, Loss, Phase, Softmax, StrategyName
 
 DEFAULT_GROUPS = {"head": "fast", "*": "slow"}
 
@@ -115,7 +115,7 @@ class Recipe(Section):
     """Decay, per step, of the moving average of the weights that is validated and returned; null: none."""
     clip_norm: Annotated[Number, Field(gt=0)] | None = None
     """Largest global norm of the gradients of everything that trains; null: no clipping."""
-    precision: Precision | Literal["auto"] = "auto"
+    precision: AnyPrecision = "auto"
     """What the network computes in: "f32", "bf16", or "auto", bf16 on TPUs and on GPUs from Ampere on and f32
     elsewhere. Parameters and statistics are float32 either way."""
     feature_cache: bool = True

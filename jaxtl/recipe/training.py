@@ -21,6 +21,7 @@ BatchNormPolicy = Annotated[
     Annotated[Policy, Tag("policy")] | Annotated[dict[Text, Policy], Tag("parts")], Discriminator(kind_of)
 ]
 Precision = Literal["f32", "bf16"]
+AnyPrecision = Literal["f32", "bf16", "auto"]
 StrategyName = Literal[
     "scratch",
     "features",

@@ -20,7 +20,8 @@ _APART, _SPREAD = 0.06, 0.6  # epochs: two points, and the first and the last of
 
 
 def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Path:
-    """Draws loss, accuracy and learning rates of one run against the epoch.
+    """Draws loss, accuracy (of several labels an image the mean average precision as well) and learning rates of one
+    run against the epoch.
 
     Args:
         records: one mapping for each epoch, as in ``history.jsonl``. Missing values and NaN leave gaps.
@@ -59,7 +60,12 @@ def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Pat
     loss.set_ylim(0, 1.05 * highest if math.isfinite(highest) and highest > 0 else 1)
     drawing.title(accuracy, "Accuracy")
     accuracy.set_ylabel("%")
-    _mark_best(accuracy, epochs, [100 * drawing.value(record, "val_accuracy") for record in records])
+    judged, colour = [100 * drawing.value(record, "val_accuracy") for record in records], drawing.COLOURS[1]
+    if any("val_mean_average_precision" in record for record in records):
+        judged = [100 * drawing.value(record, "val_mean_average_precision") for record in records]
+        colour = drawing.COLOURS[2]
+        _line(accuracy, epochs, judged, colour, "validation, mean average precision")
+    _mark_best(accuracy, epochs, judged, colour)
 
     drawing.title(rate, "Learning rate")
     draw_rates(rate, epochs, records)
@@ -139,13 +145,13 @@ def _side_by_side(points: Mapping[str, list[float]]) -> dict[str, list[float]]:
     return moved
 
 
-def _mark_best(axes: Axes, epochs: Sequence[float], values: Sequence[float]) -> None:
+def _mark_best(axes: Axes, epochs: Sequence[float], values: Sequence[float], colour: str) -> None:
     measured = [(value, epoch) for value, epoch in zip(values, epochs, strict=True) if math.isfinite(value)]
     if not measured:
         return
     value, epoch = max(measured)  # of equal ones the latest, as the model in best/
-    axes.plot([epoch], [value], "o", markersize=10, markerfacecolor="none", markeredgecolor=drawing.COLOURS[1])
-    axes.set_title(f"best {value:.1f} %, epoch {epoch:g}", loc="right", fontsize=9, color=drawing.COLOURS[1])
+    axes.plot([epoch], [value], "o", markersize=10, markerfacecolor="none", markeredgecolor=colour)
+    axes.set_title(f"best {value:.1f} %, epoch {epoch:g}", loc="right", fontsize=9, color=colour)
 
 
 def _epoch_axis(axes: Axes, epochs: Iterable[float]) -> None:

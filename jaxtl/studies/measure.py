@@ -142,7 +142,11 @@ def step_seconds(model: Model, data: Data, recipe: Recipe) -> float:
     expanded = expand(recipe, model.graph)
     optimizer = make_optimizer(expanded, model, data.steps_per_epoch(recipe.batch_size))
     train_step = make_train_step(
-        model, optimizer, label_smoothing=expanded.label_smoothing, batch_norm=expanded.batch_norm
+        model,
+        optimizer,
+        loss=expanded.loss,
+        label_smoothing=expanded.label_smoothing,
+        batch_norm=expanded.batch_norm,
     )
     state = TrainState.create(model, optimizer)
     with closing(data.train_batches(recipe.batch_size)) as batches:

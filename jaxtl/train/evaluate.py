@@ -12,14 +12,13 @@ from jaxtl.backend import on_cpu
 from jaxtl.compiled import keep_compiled
 from jaxtl.data.dataset import Data
 from jaxtl.model import Model
-from jaxtl.recipe import MSE, AnyLoss, Sigmoid, Softmax
+from jaxtl.recipe import AnyLoss
 from jaxtl.train.fits import check_fits
 from jaxtl.train.losses import make_task
 from jaxtl.train.metrics import further_metrics
 from jaxtl.train.state import TrainState
 from jaxtl.train.step import Batch, make_eval_step
-
-LOSS_OF_TASK: dict[str, AnyLoss] = {"class": Softmax(), "multi-label": Sigmoid(), "regression": MSE()}
+from jaxtl.train.task import LOSS_OF_TASK, task_to_measure
 
 
 def evaluate(
@@ -28,8 +27,9 @@ def evaluate(
     """``{"loss", "accuracy", "balanced_accuracy", "macro_f1", "correct", "count"}`` over all images of a split.
 
     BatchNorms use stored statistics. The last batch is padded and masked: every image counts once and the result does
-    not depend on the batch size. `jaxtl.train.metrics` says how the metrics are meant, and which there are where the
-    data has several labels an image (the loss is then ``sigmoid``) or numbers (``mse``).
+    not depend on the batch size. What is measured goes by the model's ``task``, or, where its classes have no names, by
+    the data's: `jaxtl.train.metrics` says how the metrics are meant, and which there are for several labels an image
+    (the loss is then ``sigmoid``) and for numbers (``mse``).
 
     Args:
         model: the network.
@@ -39,7 +39,7 @@ def evaluate(
         tta: test-time augmentation, "flip" or "crops": the probabilities of variants of each image are averaged.
 
     Raises:
-        InputError: the model's classes or preprocessing are not the data's; a ``tta`` of another name.
+        InputError: the model's classes, preprocessing or task are not the data's; a ``tta`` of another name.
 
     >>> import jaxtl
     >>> model = jaxtl.load("cifar_resnet20", weights=None, in_chans=1)
@@ -48,7 +48,7 @@ def evaluate(
     """
     keep_compiled()
     check_fits(model, data)
-    loss = LOSS_OF_TASK.get(data.task or "class", Softmax())
+    loss = LOSS_OF_TASK[task_to_measure(model, data)]
     batches = data.eval_batches(batch_size, split=split)
     return run_evaluation(_eval_step(model, loss, tta), model, batches, loss.name)
 

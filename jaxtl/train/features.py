@@ -30,7 +30,7 @@ class Features:
 
     Attributes:
         arrays: float32 (N, channels) by stage; what the head sees is called ``"head"``.
-        labels: int32 (N,).
+        labels: int32 (N,); of several labels an image, and of numbers, float32 as the data has them.
 
     >>> features = Features({"head": np.zeros((3, 8), np.float32)}, np.array([0, 1, 1], np.int32))
     >>> features["head"].shape, len(features)
@@ -86,7 +86,7 @@ def extract(
         part = FixedPart(model.graph, model.params, model.batch_stats, model.preprocess, POOLED)
         source = data.train if split == "train" else data.val
         pooled = features_of(part, data, split, batch_size=batch_size)
-        return Features({HEAD: pooled}, source.labels.astype(np.int32))
+        return Features({HEAD: pooled}, _labels(source.labels))
     run = model.graph.remember(("features", wanted, model.preprocess), lambda: _compiled(model, wanted))
     found = []
     for batch in data.eval_batches(batch_size, split=split):
@@ -95,8 +95,11 @@ def extract(
     arrays = {
         stage: np.concatenate([np.asarray(outputs[stage])[mask] for outputs, _, mask in found]) for stage in wanted
     }
-    labels = np.concatenate([label[mask] for _, label, mask in found]).astype(np.int32)
-    return Features(arrays, labels)
+    return Features(arrays, _labels(np.concatenate([label[mask] for _, label, mask in found])))
+
+
+def _labels(labels: np.ndarray) -> np.ndarray:
+    return labels.astype(np.float32 if np.issubdtype(labels.dtype, np.floating) else np.int32)
 
 
 def _compiled(model: Model, wanted: tuple[str, ...]) -> Any:

@@ -53,7 +53,8 @@ class Result:
             ``learning_rate`` by group (of the last step, as the optimizer used it), ``images_per_second``,
             ``seconds``. Before it, where a linear probe or new statistics come first, a record of epoch 0. Without
             accuracies for regression.
-        best: the record with the highest validation accuracy, for regression with the lowest loss.
+        best: the record with the highest validation accuracy; for several labels an image with the highest mean
+            average precision, for numbers with the lowest loss.
         output: the folder that was written, if any: ``model/`` and ``best/`` for ``jaxtl.load``, ``history.jsonl``,
             ``curves.png``, ``recipe.yaml``, ``checkpoints/``.
     """

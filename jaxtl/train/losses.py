@@ -28,6 +28,8 @@ class Task:
         score: ``score(logits, labels) -> (B,)``; higher is better. None for labels that it says nothing about.
         score_name: "accuracy", or "mse" for the negative squared error.
         class_weights: that the loss was made with.
+        assumed: nobody named the loss. Labels (B, K) may then be shares of classes as well as several answers or
+            numbers, and are refused.
     """
 
     name: str
@@ -35,6 +37,16 @@ class Task:
     score: Score
     score_name: str
     class_weights: tuple[float, ...] | None = None
+    assumed: bool = False
+
+    def check_labels(self, labels: jax.Array) -> None:
+        """Raises ``InputError`` for labels (B, K) where softmax was only assumed."""
+        if self.assumed and self.name == "softmax" and jnp.ndim(labels) == 2:
+            raise InputError(
+                f"labels {_described(labels)}, and neither a loss is given nor does the model's task say what they "
+                "are: for any number of classes an image give loss='sigmoid', for numbers loss='mse', for shares of "
+                "the classes loss='softmax'"
+            )
 
     def losses(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
         """``per_image``, where it gives one number an image.
@@ -121,7 +133,7 @@ def make_task(loss: AnyLoss, *, label_smoothing: float = 0.0, class_weights: Seq
 def own_task(per_image: PerImage) -> Task:
     """The task of a loss of one's own, ``per_image(logits, labels) -> (B,)``, which may take any labels.
 
-    Its score is accuracy where the labels are classes, int (B,), or shares of classes, (B, K), and else there is none.
+    Its score is accuracy where the labels are classes, int (B,), and else there is none.
 
     >>> task = own_task(lambda logits, labels: (logits[:, 0] - labels) ** 2)
     >>> task.losses(jnp.zeros((1, 2)), jnp.array([3.0])).tolist(), task.score(jnp.zeros((1, 2)), jnp.array([3.0]))
@@ -129,7 +141,7 @@ def own_task(per_image: PerImage) -> Task:
     """
 
     def score(logits: jax.Array, labels: jax.Array) -> jax.Array | None:
-        fits = logits.shape[-1] > 1 and (labels.shape == logits.shape or _are_classes(logits, labels))
+        fits = logits.shape[-1] > 1 and _are_classes(logits, labels)
         return _likeliest_is_right(logits, labels) if fits else None
 
     return Task("custom", per_image, score, "accuracy")
@@ -250,12 +262,18 @@ def _answers_right(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 def _shares(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """The share of each class (B, K)."""
+    if logits.shape[-1] == 1:
+        raise InputError(
+            f"labels {_described(labels)} for logits {_described(logits)}: a softmax of one output is always 1; for a "
+            "number give the loss 'mse', for yes or no the loss 'sigmoid'"
+        )
     if labels.shape == logits.shape:
         return labels.astype(logits.dtype)
     if not _are_classes(logits, labels):
         raise InputError(
             f"labels {_described(labels)} for logits {_described(logits)}: this loss takes one whole number an image, "
-            f"(B,), or a share for each class, (B, K); for many classes an image use the loss 'sigmoid'"
+            "(B,), or a share for each class, (B, K); for many classes an image use the loss 'sigmoid', for numbers "
+            "'mse'"
         )
     return class_shares(labels, logits.shape[-1], logits.dtype)
 
@@ -276,5 +294,5 @@ def _numbers(name: str, logits: jax.Array, labels: jax.Array) -> jax.Array:
     return labels.astype(logits.dtype)
 
 
-def _described(array: jax.Array) -> str:
+def _described(array: Any) -> str:
     return f"{array.dtype} {tuple(array.shape)}"

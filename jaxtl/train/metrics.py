@@ -14,10 +14,11 @@ def further_metrics(loss: str, labels: np.ndarray, answers: np.ndarray) -> dict[
         answers: the likeliest classes, int (N,); of ``sigmoid`` the logits and of ``mse`` the outputs, (N, K).
 
     Returns:
-        For classes ``balanced_accuracy``, the mean over the classes of the share that was found (of classes that have
-        images), and ``macro_f1``, the mean of their F1 scores. For several answers ``macro_f1`` and
-        ``mean_average_precision``, the latter over the answers that some image has. For numbers ``mae``, the mean
-        absolute error, and from two images on ``r2``, the share of the variance that is explained.
+        For classes ``balanced_accuracy``, the mean over the classes that have images of the share that was found, and
+        ``macro_f1``, the mean F1 score of the classes that have images or were answered. For several answers
+        ``macro_f1``, likewise of those that some image has or that were given, and ``mean_average_precision``, over
+        those that some image has. For numbers ``mae``, the mean absolute error, and from two images on ``r2``, the
+        share of the variance that is explained. Those of logits and outputs are NaN where one of these is not finite.
 
     >>> found = further_metrics("softmax", np.array([0, 0, 0, 1]), np.array([0, 0, 0, 0]))
     >>> found["balanced_accuracy"], round(found["macro_f1"], 4)
@@ -25,17 +26,26 @@ def further_metrics(loss: str, labels: np.ndarray, answers: np.ndarray) -> dict[
     """
     from sklearn import metrics
 
+    if loss in ("mse", "sigmoid") and not (np.isfinite(labels).all() and np.isfinite(answers).all()):
+        names = ("mae", "r2") if loss == "mse" else ("macro_f1", "mean_average_precision")
+        return dict.fromkeys(names, float("nan"))
     if loss == "mse":
-        labels = labels.reshape(answers.shape)
+        labels, answers = labels.reshape(answers.shape), answers.astype(np.float64)  # whose sums overflow in float32
         found = {"mae": float(metrics.mean_absolute_error(labels, answers))}
         return found | ({"r2": float(metrics.r2_score(labels, answers))} if len(labels) > 1 else {})
     if loss == "sigmoid":
         labels = labels.reshape(answers.shape) > 0.5
         some = labels.any(0)
         precision = metrics.average_precision_score(labels[:, some], answers[:, some]) if some.any() else 0.0
-        f1 = metrics.f1_score(labels, answers > 0, average="macro", zero_division=0)
-        return {"macro_f1": float(f1), "mean_average_precision": float(precision)}
+        return {"macro_f1": _macro_f1(labels, answers > 0), "mean_average_precision": float(precision)}
     labels = labels.argmax(-1) if labels.ndim == 2 else labels
     recall = metrics.recall_score(labels, answers, labels=np.unique(labels), average="macro", zero_division=0)
     f1 = metrics.f1_score(labels, answers, average="macro", zero_division=0)
     return {"balanced_accuracy": float(recall), "macro_f1": float(f1)}
+
+
+def _macro_f1(labels: np.ndarray, answers: np.ndarray) -> float:
+    """Over the columns (N, K) with a yes; scikit-learn counts the others as 0, and of a single column the no too."""
+    yes = labels.sum(0) + answers.sum(0)
+    right = (labels & answers).sum(0)
+    return float((2 * right[yes > 0] / yes[yes > 0]).mean()) if yes.any() else 0.0

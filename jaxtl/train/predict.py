@@ -15,8 +15,8 @@ from jaxtl.data.preprocess import normalise
 from jaxtl.data.walk import walk
 from jaxtl.errors import InputError
 from jaxtl.model import Model
-from jaxtl.train.evaluate import LOSS_OF_TASK
 from jaxtl.train.fits import check_model
+from jaxtl.train.task import LOSS_OF_TASK
 from jaxtl.train.test_time import averaged, variants
 
 

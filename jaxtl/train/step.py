@@ -20,11 +20,13 @@ from jaxtl.finetune.optimizer import Optimizer, bound_to, groups_in
 from jaxtl.jitted import jit
 from jaxtl.model import Model
 from jaxtl.models.graph import POOLED, Graph, Modes
-from jaxtl.recipe.training import BatchNormPolicy, Precision, Softmax
+from jaxtl.recipe.training import AnyPrecision, BatchNormPolicy, Precision
 from jaxtl.train.gradients import all_finite
-from jaxtl.train.losses import PerImage, Task, make_task, own_task
+from jaxtl.train.losses import Task
 from jaxtl.train.mixing import mix
+from jaxtl.train.precision import computed_in
 from jaxtl.train.state import TrainState
+from jaxtl.train.step_settings import GivenLoss, settings_of
 from jaxtl.train.test_time import averaged, variants
 from jaxtl.train.update import updated
 from jaxtl.trees import Tree, combine, flatten, partition
@@ -39,14 +41,14 @@ def make_train_step(
     model: Model,
     optimizer: Optimizer,
     *,
-    loss: PerImage | Task | None = None,
+    loss: GivenLoss = None,
     label_smoothing: float = 0.0,
     batch_norm: BatchNormPolicy = "follow",
     accumulate: int = 1,
     mixup: float = 0.0,
     cutmix: float = 0.0,
     ema: float | None = None,
-    precision: Precision = "f32",
+    precision: AnyPrecision = "f32",
     after: str | None = None,
 ) -> jax.stages.Wrapped:
     """A jitted ``train_step(state, batch, rates=None) -> (state, metrics)`` that donates the state.
@@ -58,8 +60,10 @@ def make_train_step(
     Args:
         model: gives the graph and the mean and std for uint8 images; its arrays are not used.
         optimizer: from ``jaxtl.multi_transform``. Its update gets the loss as ``value``, for transforms that take it.
-        loss: ``loss(logits, labels) -> (B,)``, or a task. Default: softmax cross entropy.
-        label_smoothing: for the default loss.
+        loss: "softmax", "sigmoid", "focal" or "mse", or a section of a recipe, ``{"name": "focal", "gamma": 1}``; or
+            a function ``loss(logits, labels) -> (B,)``, or a task. Default: by ``model.task`` softmax cross entropy
+            for "class", "sigmoid" for "multi-label" and "mse" for "regression".
+        label_smoothing: for the losses that are named.
         batch_norm: policy for the statistics, as in a recipe: "follow", "frozen", "adapt", or parts to one of these.
         accumulate: compute the batch in so many equal parts, one after the other; BatchNorms see one part at a time.
         mixup: alpha of mixup; 0: none.
@@ -67,7 +71,7 @@ def make_train_step(
         ema: decay per step of the moving averages in ``state.average``, at most (1 + step) / (10 + step), for a state
             made with ``ema=True``; None: none.
         precision: what the network computes in: "f32", or "bf16" for bfloat16 between layers, with parameters,
-            statistics, gradients, logits and losses in float32.
+            statistics, gradients, logits and losses in float32; "auto" as in a recipe.
         after: a frozen stage's name, or "pooled": ``batch["image"]`` then holds that stage's output, or the pooled
             features, and nothing up to there is computed.
 
@@ -78,9 +82,10 @@ def make_train_step(
     with a loss of one's own whose labels are no classes.
 
     Raises:
-        InputError: labels and transforms that do not fit together. By the step: a batch with a mask, images that are
-            neither, a loss that does not give one number an image, rates that an optimizer does not take, moving
-            averages in the state or in the step alone, or a state of another optimizer.
+        InputError: labels and transforms that do not fit together, or settings that a recipe would be refused for. By
+            the step: a batch with a mask, images that are neither, labels that are not for the loss, a loss that does
+            not give one number an image, rates that an optimizer does not take, moving averages in the state or in the
+            step alone, or a state of another optimizer.
 
     >>> import jaxtl, optax, numpy as np
     >>> model = jaxtl.load("cifar_resnet20", weights=None)
@@ -93,16 +98,28 @@ def make_train_step(
     >>> int(state.step), sorted(metrics)
     (1, ['accuracy', 'finite', 'loss'])
     """
-    step = train_step_function(
+    task, settings = settings_of(
+        "make_train_step",
         model,
-        optimizer,
-        task=as_task(loss, label_smoothing),
+        loss,
+        label_smoothing=label_smoothing,
         batch_norm=batch_norm,
         accumulate=accumulate,
         mixup=mixup,
         cutmix=cutmix,
         ema=ema,
         precision=precision,
+    )
+    step = train_step_function(
+        model,
+        optimizer,
+        task=task,
+        batch_norm=settings.batch_norm,
+        accumulate=settings.accumulate,
+        mixup=settings.mixup,
+        cutmix=settings.cutmix,
+        ema=settings.ema,
+        precision=computed_in(settings),
         after=after,
     )
     return jit(step, donate_argnums=0)
@@ -143,6 +160,7 @@ def train_step_function(
         state: TrainState, batch: Batch, rates: Mapping[str, jax.Array] | None = None
     ) -> tuple[TrainState, Metrics]:
         _check_given(batch, rates, bound)
+        task.check_labels(batch["label"])
         _check_state(state, groups, bound)
         rng = jax.random.fold_in(state.rng, state.step)
         if accumulate == 1:
@@ -286,8 +304,8 @@ def _averaged(state: TrainState, params: Tree, stats: Tree, ema: float | None, m
 def make_eval_step(
     model: Model,
     *,
-    loss: PerImage | Task | None = None,
-    precision: Precision = "f32",
+    loss: GivenLoss = None,
+    precision: AnyPrecision = "f32",
     after: str | None = None,
     tta: str | None = None,
 ) -> Callable[[TrainState | Model, Batch], Metrics]:
@@ -297,11 +315,13 @@ def make_eval_step(
     ``"loss"`` and ``"accuracy"`` as means, ``"correct"`` (the sum behind the accuracy), ``"count"``, and ``"answers"``:
     the likeliest class of every image, int32 (B,), or for the losses ``sigmoid`` and ``mse`` the logits (B, K). With a
     loss of one's own whose labels are no classes there is no accuracy, and the answers are the logits. A state with
-    moving averages is evaluated with them. ``precision`` and ``after`` are those of ``make_train_step``. ``tta``:
-    "flip" or "crops", the variants of each image whose probabilities are averaged; `jaxtl.train.test_time`.
+    moving averages is evaluated with them. ``loss``, ``precision`` and ``after`` are those of ``make_train_step``.
+    ``tta``: "flip" or "crops", the variants of each image whose probabilities are averaged, or with ``mse`` and a loss
+    of one's own whose labels are no classes the outputs; `jaxtl.train.test_time`.
 
     Raises:
-        InputError: ``tta`` of another name, or together with ``after``.
+        InputError: another loss, precision or ``tta``, or ``tta`` together with ``after``. By the step: labels that are
+            not for the loss.
 
     >>> import jaxtl, numpy as np
     >>> model = jaxtl.load("cifar_resnet20", weights=None)
@@ -310,7 +330,8 @@ def make_eval_step(
     1
     """
     graph, preprocess = model.graph, model.preprocess
-    task = as_task(loss)
+    task, settings = settings_of("make_eval_step", model, loss, precision=precision)
+    precision = computed_in(settings)
     if tta is not None and after is not None:
         raise InputError("test-time augmentation changes images, and with after there are none; use one of the two")
 
@@ -319,11 +340,14 @@ def make_eval_step(
             params, stats = state.params, state.batch_stats
         else:
             params, stats = state.averaged.all_params, state.averaged.batch_stats
+        labels = batch["label"]
+        task.check_labels(labels)
         images = prepared(batch["image"], preprocess, precision)
         found = [graph.apply(params, stats, variant, after=after)[0] for variant in variants(images, tta)]
         wide = jnp.promote_types(found[0].dtype, jnp.float32)
-        logits = averaged([one.astype(wide) for one in found], task.name)
-        labels = batch["label"]
+        found = [one.astype(wide) for one in found]
+        are_numbers = task.score(found[0], labels) is None
+        logits = averaged(found, "mse" if are_numbers else task.name)
         mask = batch.get("mask", jnp.ones(logits.shape[:1], bool))
         count = mask.sum()
         total = jnp.where(mask, task.losses(logits, labels), 0).sum()
@@ -336,13 +360,6 @@ def make_eval_step(
         return {**metrics, task.score_name: correct / count, "correct": correct}
 
     return jit(eval_step)
-
-
-def as_task(loss: PerImage | Task | None, label_smoothing: float = 0.0) -> Task:
-    """A task from what ``make_train_step`` takes as its loss; a plain function is a loss of one's own."""
-    if isinstance(loss, Task):
-        return loss
-    return make_task(Softmax(), label_smoothing=label_smoothing) if loss is None else own_task(loss)
 
 
 def prepared(images: jax.Array, preprocess: Any, precision: Precision = "f32") -> jax.Array:

@@ -1,13 +1,15 @@
-"""Whether a recipe trains for what the data's labels are."""
+"""What a network answers, and whether that is what the data's labels are."""
 
 from __future__ import annotations
 
 from jaxtl.data.dataset import Data
 from jaxtl.data.kinds import kind_of
 from jaxtl.errors import InputError
-from jaxtl.recipe import MSE, Recipe
+from jaxtl.model import Model
+from jaxtl.recipe import MSE, AnyLoss, Recipe, Sigmoid, Softmax
 from jaxtl.train.losses import no_classes
 
+LOSS_OF_TASK: dict[str, AnyLoss] = {"class": Softmax(), "multi-label": Sigmoid(), "regression": MSE()}
 _LOSSES = {"class": ("softmax", "focal"), "multi-label": ("sigmoid",), "regression": ("mse",)}
 _MEANING = {
     "class": "one class an image",
@@ -27,6 +29,33 @@ def task_of(loss: str) -> str:
     ['class', 'multi-label', 'regression']
     """
     return next(task for task, losses in _LOSSES.items() if loss in losses)
+
+
+def task_to_measure(model: Model, data: Data) -> str:
+    """What a model is measured as on some data: its own task; or the data's, where its classes have no names, since
+    ``jaxtl.load`` does not know what such a head is to answer.
+
+    Raises:
+        InputError: the data's labels are for another task.
+
+    >>> import jaxtl
+    >>> model = jaxtl.load("cifar_resnet20", weights=None, in_chans=1)
+    >>> data = jaxtl.open_data("digits", model)
+    >>> task_to_measure(model, data)
+    'class'
+    >>> task_to_measure(model.replace(task="regression"), data)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    jaxtl.errors.InputError: cifar_resnet20 does not fit digits: its task is 'regression' and the data's is 'class': ...
+    """
+    if data.task in (None, model.task):
+        return model.task
+    if model.task == "class" and model.classes is None:
+        return str(data.task)
+    raise InputError(
+        f"{model.name} does not fit {data.name}: its task is {model.task!r} and the data's is {data.task!r}: open the "
+        f"data with task={model.task!r}; or, if the model answers otherwise, name that, "
+        f"model.replace(task={data.task!r})"
+    )
 
 
 def with_task(recipe: Recipe) -> Recipe:

@@ -9,7 +9,7 @@ import pytest
 from small_models import small_model
 
 from jaxtl.finetune.from_recipe import make_groups, make_optimizer
-from jaxtl.finetune.phases import Position, Rates, carried, position, span_of
+from jaxtl.finetune.phases import Position, Rates, carried, position, score, span_of
 from jaxtl.finetune.schedules import rate_table
 from jaxtl.recipe import Constant, Cosine, OneCycle, Recipe
 from jaxtl.trees import partition
@@ -71,6 +71,16 @@ def test_regression_is_better_where_the_loss_is_lower() -> None:
     records = [{"epoch": 1, "phase": 1, "val_loss": 2.0}, {"epoch": 2, "phase": 1, "val_loss": 1.0}]
     assert position(recipe, records) == Position(0, 2)
     assert position(recipe, [*records, {"epoch": 3, "phase": 1, "val_loss": 1.5}]) is None
+
+
+def test_several_labels_are_better_where_they_are_found_and_not_where_no_is_said_to_all() -> None:
+    recipe = Recipe.from_keywords(loss="sigmoid", phases=[{"epochs": 5, "patience": 1}])
+    history = [
+        {"epoch": epoch, "phase": 1, "val_loss": 0.5, "val_accuracy": accuracy, "val_mean_average_precision": precision}
+        for epoch, (accuracy, precision) in enumerate([(0.9, 0.2), (0.8, 0.4), (0.7, 0.6)], 1)
+    ]
+    assert [score(record) for record in history] == [0.2, 0.4, 0.6]
+    assert position(recipe, history) == Position(0, 3)
 
 
 def test_late_groups_start_a_schedule_of_their_own() -> None:

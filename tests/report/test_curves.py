@@ -57,6 +57,14 @@ def test_the_best_of_equal_epochs_is_the_latest_and_losses_are_of_any_kind(tmp_p
     assert drawn[0].axes[0].get_ylabel() == "loss"
 
 
+def test_the_best_epoch_of_several_labels_is_that_of_the_highest_average_precision(tmp_path, drawn):
+    records = [record | {"val_mean_average_precision": 0.9 / record["epoch"]} for record in history()]
+    plot_history(records, tmp_path / "history.png")
+    accuracy = drawn[0].axes[1]
+    assert accuracy.get_title("right") == "best 90.0 %, epoch 1"
+    assert lines(accuracy)["validation, mean average precision"][1] == pytest.approx([90, 45, 30, 22.5])
+
+
 def test_a_png_with_something_on_it(tmp_path):
     with Image.open(plot_history(history(), tmp_path / "history.png")) as image:
         assert image.format == "PNG"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +42,22 @@ def test_a_split_by_name(model, data) -> None:
     assert jaxtl.evaluate(model, data, batch_size=500, split="train")["count"] == len(data.train)
     with pytest.raises(InputError, match="split must be 'train' or 'val', not 'test'"):
         jaxtl.evaluate(model, data, split="test")
+
+
+def test_the_models_task_says_what_is_measured(model, data) -> None:
+    named = model.replace(classes=data.classes)
+    for task in ("multi-label", "regression"):
+        with pytest.raises(InputError, match=f"its task is '{task}' and the data's is 'class': .*task='{task}'; or"):
+            jaxtl.evaluate(named.replace(task=task), data)
+    several = copy.copy(data)
+    several.task = "multi-label"
+    with pytest.raises(InputError, match=r"the data's is 'multi-label': .*model\.replace\(task='multi-label'\)"):
+        jaxtl.evaluate(named, several)
+    by_hand = copy.copy(data)
+    by_hand.task = None
+    with pytest.raises(InputError, match="the loss 'sigmoid' takes a number for each output"):
+        jaxtl.evaluate(named.replace(task="multi-label"), by_hand)
+    assert jaxtl.evaluate(named, by_hand) == jaxtl.evaluate(named, data)
 
 
 def test_a_cpu_has_one_batch_under_way_at_a_time(monkeypatch) -> None:

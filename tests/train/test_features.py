@@ -55,6 +55,16 @@ def test_stages_are_the_averages_of_what_each_stage_gives(model, data) -> None:
     np.testing.assert_allclose(found["layer2"], x.mean((1, 2)), rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("stages", ["head", "layer1"])
+def test_numbers_stay_what_they_are(model, stages: str) -> None:
+    numbers = np.array([0.7, -1.9, 3.0])
+    images = [(np.full((8, 8), 30 * place, np.uint8), number) for place, number in enumerate(numbers)]
+    data = jaxtl.open_data((images, images), model, task="regression", augment="none")
+    found = extract(model, data, stages=stages)
+    assert found.labels.dtype == np.float32
+    np.testing.assert_allclose(found.labels[:, 0], numbers)
+
+
 def test_the_last_body_stage_pooled_is_what_the_head_sees(model, data) -> None:
     found = extract(model, data, stages=("layer3", "head"))
     np.testing.assert_allclose(found["layer3"], found["head"], rtol=1e-5, atol=1e-6)

@@ -42,6 +42,29 @@ def test_several_answers_an_image() -> None:
     assert found["mean_average_precision"] == pytest.approx(((1 + 2 / 3) / 2 + 1) / 2)
 
 
+@pytest.mark.parametrize("loss", ["sigmoid", "mse"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_of_answers_that_are_not_finite_there_is_no_number(loss: str, wrong: float) -> None:
+    labels = np.eye(3, dtype=np.float32)
+    found = further_metrics(loss, labels, np.where(labels > 0, np.float32(wrong), 0))
+    assert found.keys() == further_metrics(loss, labels, labels).keys()
+    assert np.isnan(list(found.values())).all()
+
+
+def test_labels_that_neither_occur_nor_are_answered_do_not_count() -> None:
+    labels, answers = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 3])
+    logits = 2 * np.eye(5, dtype=np.float32)[answers] - 1
+    expected = (2 / 3 + 1 / 2 + 0) / 3
+    assert further_metrics("softmax", labels, answers)["macro_f1"] == pytest.approx(expected)
+    assert further_metrics("sigmoid", np.eye(5)[labels], logits)["macro_f1"] == pytest.approx(expected)
+    assert further_metrics("sigmoid", np.zeros((2, 3)), -np.ones((2, 3)))["macro_f1"] == 0
+
+
+def test_of_one_label_the_yes_counts_alone() -> None:
+    labels, logits = np.array([[1], [0], [0], [0]], np.float32), np.array([[9], [9], [-9], [-9]], np.float32)
+    assert further_metrics("sigmoid", labels, logits)["macro_f1"] == pytest.approx(2 / 3)
+
+
 def test_numbers() -> None:
     labels, outputs = np.array([1.0, 2.0, 3.0]), np.array([[1.0], [2.5], [2.0]])
     found = further_metrics("mse", labels, outputs)
@@ -85,6 +108,19 @@ def test_probabilities_are_averaged(loss, probability) -> None:
     logits = [jnp.asarray(np.random.default_rng(seed).normal(size=(4, 3)) * 5, jnp.float32) for seed in range(3)]
     mean = sum(probability(one) for one in logits) / 3
     np.testing.assert_allclose(probability(averaged(logits, loss)), mean, atol=1e-6)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_outputs_of_a_loss_of_ones_own_for_numbers_are_averaged_themselves(outputs: int) -> None:
+    model = small_model(until="layer1", in_chans=1, num_classes=outputs)
+    images = np.random.default_rng(0).standard_normal((4, 8, 8, 1), np.float32)
+    numbers = np.random.default_rng(1).standard_normal((4, outputs), np.float32)
+    step = make_eval_step(model, loss=lambda outputs, labels: abs(outputs - labels).mean(-1), tta="flip")
+    found = step(model, {"image": images, "label": numbers})
+    expected = (model(images) + model(images[:, :, ::-1])) / 2
+    assert sorted(found) == ["answers", "count", "loss"]
+    np.testing.assert_allclose(found["answers"], expected, rtol=1e-4, atol=1e-5)
+    assert float(found["loss"]) == pytest.approx(float(abs(expected - numbers).mean()), rel=1e-4)
 
 
 def test_prediction_takes_variants_too(model, tmp_path) -> None:

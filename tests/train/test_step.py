@@ -13,9 +13,10 @@ from small_models import batch, bits, leaf_bits, small_model, training
 
 import jaxtl
 from jaxtl.models import convolution
+from jaxtl.recipe import Softmax
 from jaxtl.train.checkpoint import Checkpoints
-from jaxtl.train.losses import softmax_cross_entropy
-from jaxtl.train.step import as_task, train_step_function
+from jaxtl.train.losses import make_task, softmax_cross_entropy
+from jaxtl.train.step import train_step_function
 from jaxtl.trees import flatten
 
 
@@ -353,7 +354,7 @@ def test_mixing_draws_by_a_key_of_its_own(monkeypatch) -> None:
     step = train_step_function(
         model,
         optimizer,
-        task=as_task(None),
+        task=make_task(Softmax()),
         batch_norm="frozen",
         accumulate=1,
         mixup=0.2,

@@ -98,6 +98,16 @@ def test_numbers(tmp_path) -> None:
     assert jaxtl.load(tmp_path / "run" / "best").classes == ("digit",)
 
 
+@pytest.mark.parametrize("fields", [{"loss": "sigmoid", "class_weights": (1e3,)}, {"loss": "mse"}])
+def test_what_diverges_in_the_last_step_of_an_epoch_is_said_as_of_classes(fields) -> None:
+    """The loss of that step was still finite, and the outputs that are measured then are not."""
+    model = _model(1)
+    data = _data(model, ("x",), lambda y: (y < 5).astype(np.float32)[:, None])
+    far = {group: {"name": "sgd", "lr": 1e38} for group in ("slow", "fast")}
+    with pytest.raises(FloatingPointError, match="the validation loss is not finite after epoch 1: lower the learning"):
+        jaxtl.fine_tune(model, data, **fields, batch_size=64, schedule="constant", optimizer=far, progress=False)
+
+
 @pytest.mark.parametrize(("split", "label"), [("train", 5), ("val", -1)])
 def test_labels_that_are_no_classes_are_refused_before_the_first_step(split: str, label: int) -> None:
     model = _model(5)
