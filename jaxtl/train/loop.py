@@ -14,6 +14,7 @@ import numpy as np
 from jaxtl.backend import on_cpu
 from jaxtl.compiled import give_memory_back
 from jaxtl.data.dataset import Data
+from jaxtl.errors import InputError
 from jaxtl.finetune.from_recipe import make_groups
 from jaxtl.finetune.phases import Position, Rates, position
 from jaxtl.model import Model
@@ -219,14 +220,24 @@ class Loop:
         wrong = next((number for number, found in enumerate(metrics, done) if not found["finite"]), None)
         if wrong is None:
             return
-        assert self._phase is not None
-        optimizer = self._steps.optimizer(self._phase)
-        step, recipe = self.steps + wrong, self._recipe
-        with closing(self._data.train_batches(recipe.batch_size, recipe.seed, step, self._views)) as batches:
-            where = first_non_finite(self._model, optimizer, recipe, self._task, self.state, next(batches))
+        step = self.steps + wrong
+        where = self._first_wrong(step)
         raise FloatingPointError(
             f"the loss or a gradient is not finite in epoch {epoch} (step {step + 1}); first: {where}: {_REMEDY}"
         )
+
+    def _first_wrong(self, step: int) -> str:
+        """What of a step is not finite. A failure to find out must not hide that the run diverged."""
+        assert self._phase is not None
+        optimizer, recipe = self._steps.optimizer(self._phase), self._recipe
+        try:
+            with closing(self._data.train_batches(recipe.batch_size, recipe.seed, step, self._views)) as batches:
+                return first_non_finite(self._model, optimizer, recipe, self._task, self.state, next(batches))
+        except InputError:  # labels that are no classes: the cause itself
+            raise
+        except Exception as error:
+            reason = next(iter(str(error).splitlines()), "")
+            return f"unknown, because looking for it failed ({type(error).__name__}: {reason})"
 
     @property
     def _views(self) -> int | None:
