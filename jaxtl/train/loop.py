@@ -17,6 +17,7 @@ from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
 from jaxtl.finetune.from_recipe import make_groups
 from jaxtl.finetune.phases import Position, Rates, position
+from jaxtl.jax_settings import place_of
 from jaxtl.model import Model
 from jaxtl.recipe import Recipe
 from jaxtl.train.cached_phases import Features, cached_phases
@@ -88,9 +89,8 @@ class Loop:
         return self.history[-1]["step"] if self.history else 0
 
     def like(self, phase: int) -> TrainState:
-        """A state with the shapes of one phase."""
-        optimizer = self._steps.optimizer(phase)
-        return TrainState.create(self._model, optimizer, self._recipe.seed, ema=self._recipe.ema is not None)
+        """Shapes and types of the state of one phase."""
+        return self._steps.state(phase)
 
     def start(self, model: Model, fitted_since: float | None = None) -> None:
         """Begins with a model's weights.
@@ -113,7 +113,9 @@ class Loop:
         assert epoch is not None
         checkpoints.check(epoch)
         self._phase = max(checkpoints.records(epoch)[-1]["phase"] - 1, 0)
-        self.state, self.history = checkpoints.restore(epoch, self.like(self._phase))
+        stored, self.history = checkpoints.restore(epoch, self.like(self._phase))
+        place = place_of((self._model.params, self._model.batch_stats))
+        self.state = jax.tree.map(lambda leaf: jax.device_put(leaf, place, may_alias=False), stored)
 
     def advance(self, bar: Progress) -> None:
         """Trains until the next validation, validates, and adds a record."""
