@@ -1,5 +1,6 @@
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -229,6 +230,37 @@ def test_probes_use_training_images_alone_and_see_what_a_view_changes(folder, mo
     assert found.transferable == "layer3"
     assert found.views["as they are"] == found.views["mirrored"] == 1.0
     assert found.views["turned"] < 0.8
+
+
+def test_what_is_timed_is_computed_in_the_precision_of_the_recipe(folder, monkeypatch):
+    model = jaxtl.load("cifar_resnet20", weights=None, num_classes=2)
+    images = jaxtl.open_data(f"folder:{folder}", model)
+    precisions, prepared = [], measure.prepared
+
+    def train_step(*_, precision="f32", **__):
+        precisions.append(precision)
+        return lambda state, batch: (state, {"loss": 0.0})
+
+    monkeypatch.setattr(measure, "make_train_step", train_step)
+    monkeypatch.setattr(measure, "prepared", lambda *given: (precisions.append(given[2]), prepared(*given))[1])
+    monkeypatch.setattr(measure, "_median", lambda run: (jax.eval_shape(run), 1.0)[1])
+    for precision in ("bf16", "f32"):
+        recipe = Recipe(precision=precision, batch_size=4)
+        measure.forward_seconds(model, images, recipe)
+        measure.step_seconds(model, images, recipe)
+    assert precisions == ["bf16", "bf16", "f32", "f32"]
+
+
+def test_it_keeps_what_it_compiles(folder, monkeypatch):
+    class _KeptError(Exception):
+        """In place of the rest."""
+
+    def kept():
+        raise _KeptError
+
+    monkeypatch.setattr("jaxtl.studies.plan.keep_compiled", kept)
+    with pytest.raises(_KeptError):
+        plan(f"folder:{folder}", "cifar_resnet20", weights=None)
 
 
 def test_a_negative_budget_is_refused(folder):
