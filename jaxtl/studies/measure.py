@@ -23,6 +23,7 @@ from jaxtl.jitted import jit
 from jaxtl.model import Model
 from jaxtl.recipe import Recipe
 from jaxtl.train.features import extract
+from jaxtl.train.precision import computed_in
 from jaxtl.train.probe import Probe, fit_probe
 from jaxtl.train.state import TrainState
 from jaxtl.train.step import make_train_step, prepared
@@ -127,12 +128,14 @@ def probe_size(model: Model, data: Data, preprocess: Preprocess, *, most: int = 
     return _accuracy(found[last], found.labels, len(data.classes), _folds(found.labels))
 
 
-def forward_seconds(model: Model, data: Data, batch_size: int = 32) -> float:
-    """Seconds an image that one evaluation pass through the body takes, without reading the image."""
+def forward_seconds(model: Model, data: Data, recipe: Recipe, batch_size: int = 32) -> float:
+    """Seconds an image that one evaluation pass through the body takes in the precision of a recipe, without reading
+    the image."""
+    precision = computed_in(recipe)
     batch = np.stack([data.preprocess(data.train[i % len(data.train)][0]) for i in range(batch_size)])
     run = model.graph.remember(
-        ("timed forward", model.preprocess),
-        lambda: jit(lambda p, s, images: model.graph.features(p, s, prepared(images, model.preprocess))),
+        ("timed forward", model.preprocess, precision),
+        lambda: jit(lambda p, s, images: model.graph.features(p, s, prepared(images, model.preprocess, precision))),
     )
     return _median(lambda: run(model.params, model.batch_stats, batch)) / batch_size
 
@@ -147,6 +150,7 @@ def step_seconds(model: Model, data: Data, recipe: Recipe) -> float:
         loss=expanded.loss,
         label_smoothing=expanded.label_smoothing,
         batch_norm=expanded.batch_norm,
+        precision=computed_in(expanded),
     )
     state = TrainState.create(model, optimizer)
     with closing(data.train_batches(recipe.batch_size)) as batches:

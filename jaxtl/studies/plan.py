@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxtl.compiled import keep_compiled
 from jaxtl.data.dataset import Data
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.errors import InputError
@@ -135,6 +136,7 @@ def plan(
     """
     if budget is not None and not budget > 0:
         raise InputError(f"the budget must be above 0 seconds, not {budget:g}")
+    keep_compiled()
     begun = time.perf_counter()
     path = None if output is None else expanded(output)
     if path is not None:
@@ -163,14 +165,14 @@ def plan(
         any_size = "img_size" not in option_names(model.graph.architecture)
         if size is None and any_size and _smallest(model, seen) < min(model.preprocess.size):
             doing("comparing input sizes")
-            preprocess, sizes, decision = _size(model, data, seen, crop_pct, budget, seed)
+            preprocess, sizes, decision = _size(model, data, seen, crop_pct, budget, recipe)
             decisions.append(decision)
             images |= {"size": preprocess.size[0], "crop_pct": preprocess.crop_pct}
             recipe = recipe.replace(data=images)
             prepared = prepare(recipe)
             model, data = prepared.model, prepared.data
         doing("fitting linear probes")
-        forward = forward_seconds(model, data)
+        forward = forward_seconds(model, data, recipe)
         probes = probe_stages(model, data, most=_affordable(forward, budget, 512), seed=seed)
         doing("timing training steps")
         decided = decide(_measured(model, data, seen, distance, probes, forward, recipe), budget)
@@ -221,7 +223,7 @@ def duration(seconds: float) -> str:
 
 
 def _size(
-    model: Model, data: Data, seen: Look, crop_pct: float | None, budget: float | None, seed: int
+    model: Model, data: Data, seen: Look, crop_pct: float | None, budget: float | None, recipe: Recipe
 ) -> tuple[Preprocess, dict[int, float], Decision]:
     """From the images' own size upwards, for as long as a larger input pays."""
     own, smallest = min(model.preprocess.size), _smallest(model, seen)
@@ -233,11 +235,11 @@ def _size(
     for size in candidates:
         candidate = model.replace(preprocess=preprocess(size=size))
         if found and budget is not None:
-            epoch = 3 * len(data.train) * forward_seconds(candidate, _opened(data, candidate.preprocess))
+            epoch = 3 * len(data.train) * forward_seconds(candidate, _opened(data, candidate.preprocess), recipe)
             if 5 * epoch > budget:
                 stopped = f"five epochs at {size} pixels would take about {duration(5 * epoch)}"
                 break
-        found[size] = probe_size(model, data, candidate.preprocess, seed=seed)
+        found[size] = probe_size(model, data, candidate.preprocess, seed=recipe.seed)
         if size != smallest and found[size] - found[chosen] < SIZE_GAIN:
             stopped = f"{size} pixels bring less than {SIZE_GAIN:.1%} more for their longer steps"
             break

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxtl.errors import InputError
@@ -80,17 +79,21 @@ class Checkpoints:
             return self._manager.restore(epoch, args=self._ocp.args.Composite(run=self._ocp.args.JsonRestore()))["run"]
 
     def restore(self, epoch: int, like: TrainState) -> tuple[TrainState, Records]:
-        """The state and the history as they were saved after an epoch, onto the devices of ``like``.
+        """The state and the history as they were saved after an epoch. The state's arrays are NumPy's: how many copies
+        a device has room for is the caller's to know.
+
+        Args:
+            epoch: of a checkpoint.
+            like: a state of the same shapes and types, of arrays or of ``jax.ShapeDtypeStruct``.
 
         Raises:
             InputError: as ``check``.
         """
         self.check(epoch)
-        example = _storable(like)
-        args = self._ocp.args.Composite(state=self._ocp.args.StandardRestore(jax.tree.map(_abstract, example)))
+        example = jax.tree.map(_on_host, jax.eval_shape(_storable, like))
+        args = self._ocp.args.Composite(state=self._ocp.args.StandardRestore(example))
         with held_back():
-            found = self._manager.restore(epoch, args=args)["state"]
-        stored = jax.tree.map(_placed_as, found, example)
+            stored = self._manager.restore(epoch, args=args)["state"]
         leaves, structure = jax.tree.flatten(like.opt_state)
         state = like.replace(
             step=stored["step"],
@@ -176,10 +179,6 @@ def _storable(state: TrainState) -> dict[str, Any]:
     return {key: value for key, value in stored.items() if not isinstance(value, dict) or value}
 
 
-def _placed_as(leaf: jax.Array, like: jax.Array) -> jax.Array:
-    """Free to move between devices where ``like`` is, so that the compiled step serves both."""
-    return leaf if like.committed else jnp.array(np.asarray(leaf))
-
-
-def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+def _on_host(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    """By which Orbax knows shape and type, and that it is to restore to NumPy; it takes no memory."""
+    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)

@@ -1,8 +1,8 @@
 """The output of a network's fixed part for every image of a split: computed once, kept on disk, found again.
 
 It is keyed by everything that its numbers depend on: the weights and statistics of the part, its options, the images,
-their preprocessing and, of training images, the random changes of the view; and by the precision and the batches in
-which it was computed.
+their preprocessing and, of training images, the random changes of the view; and by the precision, JAX's of products
+too, and the batches in which it was computed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from jaxtl.data.dataset import Data
 from jaxtl.data.pipeline import Batch
 from jaxtl.errors import InputError
 from jaxtl.files import reserve
+from jaxtl.jax_settings import matmul_precision
 from jaxtl.jitted import jit
 from jaxtl.models.graph import POOLED, Graph
 from jaxtl.notices import say
@@ -83,7 +84,8 @@ class FixedPart:
         digest = hashlib.sha256()
         options = {name: value for name, value in graph.options.items() if name not in _OPTIONS_OF_THE_HEAD}
         about = [_FORMAT, graph.architecture, sorted(options.items()), stages, self.after, self.precision]
-        digest.update(json.dumps([*about, jax.default_backend()], default=repr).encode())
+        about += [jax.default_backend(), *filter(None, [matmul_precision()])]
+        digest.update(json.dumps(about, default=repr).encode())
         for path, leaf in sorted((flatten(self.params) | flatten(self.batch_stats)).items()):
             if graph.stage_of(path) in stages:
                 digest.update(path.encode())

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ from jaxtl.train.interrupts import AtOnceError
 from jaxtl.train.loop import Loop
 from jaxtl.train.precision import settled
 from jaxtl.train.progress import Progress
+from jaxtl.train.state import TrainState
 from jaxtl.train.task import check_labels, check_task, task_of
 from jaxtl.train.written import checkpoint_folder, sole_writer, write_history, write_recipe, write_results
 from jaxtl.trees import unflatten
@@ -165,11 +166,11 @@ def fine_tune(
                 _leave_results(output, recipe, data, checkpoints, loop, model.replace(**answering))
             raise
 
-        tuned = loop.state.to_model(model).replace(**answering)
+        tuned = _model_of(loop.state, model.replace(**answering))
         best = max(loop.history, key=lambda record: (score(record), record["epoch"]))
         if output is not None:
-            best_one = None if checkpoints is None else _restored(checkpoints, checkpoints.best, loop, tuned)
-            write_results(output, recipe, data, loop.history, tuned, best_one)
+            models = _results(checkpoints, loop, tuned, loop.history[-1])
+            write_results(output, recipe, data, loop.history, models)
     return Result(tuned, loop.history, best, output)
 
 
@@ -187,25 +188,37 @@ def _check_keywords(fields: Mapping[str, Any]) -> None:
         )
 
 
-def _restored(checkpoints: Checkpoints, epoch: int | None, loop: Loop, like: Model) -> tuple[Model, Any] | None:
-    """The model after an epoch, and its record; None where no epoch was saved."""
-    if epoch is None:
-        return None
+def _model_of(state: TrainState, like: Model) -> Model:
+    """The model with a state's arrays, for states that no step takes any more: a copy could be one too many."""
+    return like.replace(params=state.averaged.all_params, batch_stats=state.averaged.batch_stats)
+
+
+def _results(
+    checkpoints: Checkpoints | None, loop: Loop, last: Model, record: dict[str, Any]
+) -> Iterator[tuple[str, Model, dict[str, Any]]]:
+    """What a run leaves, each by the name of its folder, with its record; the best is read when the last is written."""
+    yield "model", last, record
+    if checkpoints is not None and checkpoints.best is not None:
+        yield "best", *_restored(checkpoints, checkpoints.best, loop, last)
+
+
+def _restored(checkpoints: Checkpoints, epoch: int, loop: Loop, like: Model) -> tuple[Model, dict[str, Any]]:
+    """The model after an epoch, its arrays NumPy's, and its record."""
     record = checkpoints.records(epoch)[-1]
     state, _ = checkpoints.restore(epoch, loop.like(max(record["phase"] - 1, 0)))
-    return state.to_model(like), record
+    return _model_of(state, like), record
 
 
 def _leave_results(output: Path, recipe: Recipe, data: Data, checkpoints: Checkpoints, loop: Loop, like: Model) -> None:
     """Writes what a run has come to that stops before its end, and says where; what stopped it is not to be hidden."""
     last = checkpoints.latest
     try:
-        tuned = _restored(checkpoints, last, loop, like)
-        if last is None or tuned is None:
+        if last is None:
             return
-        write_history(output, checkpoints.records(last))
-        best = _restored(checkpoints, checkpoints.best, loop, like)
-        write_results(output, recipe, data, checkpoints.records(last), tuned[0], best)
+        records = checkpoints.records(last)
+        write_history(output, records)
+        models = _results(checkpoints, loop, *_restored(checkpoints, last, loop, like))
+        write_results(output, recipe, data, records, models)
     except Exception as error:
         say(f"the models of the epochs so far could not be written to {output}: {error}")
         return

@@ -14,8 +14,10 @@ import numpy as np
 from jaxtl.backend import on_cpu
 from jaxtl.compiled import give_memory_back
 from jaxtl.data.dataset import Data
+from jaxtl.errors import InputError
 from jaxtl.finetune.from_recipe import make_groups
 from jaxtl.finetune.phases import Position, Rates, position
+from jaxtl.jax_settings import place_of
 from jaxtl.model import Model
 from jaxtl.recipe import Recipe
 from jaxtl.train.cached_phases import Features, cached_phases
@@ -87,9 +89,8 @@ class Loop:
         return self.history[-1]["step"] if self.history else 0
 
     def like(self, phase: int) -> TrainState:
-        """A state with the shapes of one phase."""
-        optimizer = self._steps.optimizer(phase)
-        return TrainState.create(self._model, optimizer, self._recipe.seed, ema=self._recipe.ema is not None)
+        """Shapes and types of the state of one phase."""
+        return self._steps.state(phase)
 
     def start(self, model: Model, fitted_since: float | None = None) -> None:
         """Begins with a model's weights.
@@ -112,7 +113,9 @@ class Loop:
         assert epoch is not None
         checkpoints.check(epoch)
         self._phase = max(checkpoints.records(epoch)[-1]["phase"] - 1, 0)
-        self.state, self.history = checkpoints.restore(epoch, self.like(self._phase))
+        stored, self.history = checkpoints.restore(epoch, self.like(self._phase))
+        place = place_of((self._model.params, self._model.batch_stats))
+        self.state = jax.tree.map(lambda leaf: jax.device_put(leaf, place, may_alias=False), stored)
 
     def advance(self, bar: Progress) -> None:
         """Trains until the next validation, validates, and adds a record."""
@@ -219,14 +222,24 @@ class Loop:
         wrong = next((number for number, found in enumerate(metrics, done) if not found["finite"]), None)
         if wrong is None:
             return
-        assert self._phase is not None
-        optimizer = self._steps.optimizer(self._phase)
-        step, recipe = self.steps + wrong, self._recipe
-        with closing(self._data.train_batches(recipe.batch_size, recipe.seed, step, self._views)) as batches:
-            where = first_non_finite(self._model, optimizer, recipe, self._task, self.state, next(batches))
+        step = self.steps + wrong
+        where = self._first_wrong(step)
         raise FloatingPointError(
             f"the loss or a gradient is not finite in epoch {epoch} (step {step + 1}); first: {where}: {_REMEDY}"
         )
+
+    def _first_wrong(self, step: int) -> str:
+        """What of a step is not finite. A failure to find out must not hide that the run diverged."""
+        assert self._phase is not None
+        optimizer, recipe = self._steps.optimizer(self._phase), self._recipe
+        try:
+            with closing(self._data.train_batches(recipe.batch_size, recipe.seed, step, self._views)) as batches:
+                return first_non_finite(self._model, optimizer, recipe, self._task, self.state, next(batches))
+        except InputError:  # labels that are no classes: the cause itself
+            raise
+        except Exception as error:
+            reason = next(iter(str(error).splitlines()), "")
+            return f"unknown, because looking for it failed ({type(error).__name__}: {reason})"
 
     @property
     def _views(self) -> int | None:

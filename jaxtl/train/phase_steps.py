@@ -15,6 +15,7 @@ from jaxtl.compiled import compiled
 from jaxtl.finetune.from_recipe import make_optimizer
 from jaxtl.finetune.optimizer import Optimizer
 from jaxtl.finetune.phases import trained_groups
+from jaxtl.jax_settings import jax_settings, place_of
 from jaxtl.jitted import jit
 from jaxtl.model import Model
 from jaxtl.recipe import Recipe
@@ -65,7 +66,7 @@ class PhaseSteps:
     """Optimizers and compiled train steps of a run's phases; a context manager that ends its thread.
 
     What was compiled is remembered with the network's graph: it serves every run that differs in weights, data, rates
-    and seed alone, as long as it is among the last `KEPT`.
+    and seed alone, with the same settings of JAX's, as long as it is among the last `KEPT`.
     """
 
     def __init__(self, model: Model, recipe: Recipe, task: Task, steps_per_epoch: int):
@@ -86,23 +87,40 @@ class PhaseSteps:
         """The optimizer of a phase."""
         return make_optimizer(self._recipe, self._model, self._steps_per_epoch, phase)
 
+    def state(self, phase: int) -> TrainState:
+        """Shapes and types of the state of a phase."""
+        optimizer, ema = self.optimizer(phase), self._recipe.ema is not None
+        return jax.eval_shape(lambda: TrainState.create(self._model, optimizer, ema=ema))
+
     def prepare(self, phase: int, inputs: StepInputs) -> None:
         """Begins to compile a phase's step."""
-        if phase not in self._pending:
-            self._pending[phase] = self._ahead.submit(self._compiled, phase, inputs)
+        if phase in self._pending:
+            return
+        alike = self._ahead.submit(jax_settings).result() == jax_settings()  # context managers act on one thread
+        lowered = None if alike else self._lowered(phase, inputs)
+        key = self._key(phase, inputs)
+        self._pending[phase] = self._ahead.submit(self._compiled, key, phase, inputs, lowered)
 
     def step(self, phase: int, inputs: StepInputs) -> Step:
         """A phase's compiled step: ``step(state, batch, rates)``, or a whole epoch where the inputs say so."""
         if phase in self._pending:
             return self._pending.pop(phase).result()
-        return self._compiled(phase, inputs)
+        return self._compiled(self._key(phase, inputs), phase, inputs)
 
-    def _compiled(self, phase: int, inputs: StepInputs) -> Step:
+    def _compiled(self, key: tuple[Any, ...], phase: int, inputs: StepInputs, lowered: Any = None) -> Step:
+        def compile() -> Step:
+            return compiled(self._lowered(phase, inputs) if lowered is None else lowered)
+
+        return self._model.graph.remember_lately(key, compile, KEPT)
+
+    def _key(self, phase: int, inputs: StepInputs) -> tuple[Any, ...]:
+        """Everything that the program depends on."""
         recipe = self._recipe
         active = trained_groups(recipe, recipe.all_phases[phase])
         entries = {group: recipe.optimizer[group].model_dump_json(exclude={"lr", "schedule"}) for group in active}
         shaping = recipe.model_dump_json(include=set(SHAPING))
-        key = (
+        arrays = (self._model.params, self._model.batch_stats)
+        return (
             "train_step",
             shaping,
             self._task.class_weights,
@@ -110,10 +128,12 @@ class PhaseSteps:
             str(entries),
             self._model.preprocess,
             str(inputs),
+            tuple(jax.typeof(leaf) for leaf in jax.tree.leaves(arrays)),
+            place_of(arrays),
+            jax_settings(),
         )
-        return self._model.graph.remember_lately(key, lambda: self._compile(phase, inputs), KEPT)
 
-    def _compile(self, phase: int, inputs: StepInputs) -> Step:
+    def _lowered(self, phase: int, inputs: StepInputs) -> Any:
         recipe = self._recipe
         optimizer = self.optimizer(phase)
         step = train_step_function(
@@ -128,19 +148,20 @@ class PhaseSteps:
             precision=computed_in(recipe),
             after=inputs.after,
         )
-        ema = recipe.ema is not None
-        state = jax.eval_shape(lambda: TrainState.create(self._model, optimizer, ema=ema))
+        state = self.state(phase)
+        if (place := place_of((self._model.params, self._model.batch_stats))) is not None:
+            state = jax.tree.map(lambda leaf: leaf.update(sharding=place), state)
         steps = () if inputs.epoch is None else inputs.epoch[1:]
         rates = dict.fromkeys(optimizer.transforms, jax.ShapeDtypeStruct(steps, np.float32))
         if inputs.epoch is None:
-            return compiled(jit(step, donate_argnums=0).lower(state, inputs.batch, rates))
+            return jit(step, donate_argnums=0).lower(state, inputs.batch, rates)
         images = {
             name: jax.ShapeDtypeStruct((inputs.epoch[0], *leaf.shape[1:]), leaf.dtype)
             for name, leaf in inputs.batch.items()
         }
         order = jax.ShapeDtypeStruct((*steps, inputs.batch["label"].shape[0]), np.int32)
         epoch = jit(partial(_epoch, step), donate_argnums=0)
-        return compiled(epoch.lower(state, images["image"], images["label"], order, rates))
+        return epoch.lower(state, images["image"], images["label"], order, rates)
 
 
 def _epoch(

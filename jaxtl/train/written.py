@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +83,17 @@ def read_history(output: Path) -> Records:
 
 
 def write_results(
-    output: Path, recipe: Recipe, data: Data, history: Records, tuned: Model, best: tuple[Model, Any] | None
+    output: Path,
+    recipe: Recipe,
+    data: Data,
+    history: Records,
+    models: Iterable[tuple[str, Model, dict[str, Any]]],
 ) -> None:
-    """``model/`` after the last epoch, ``best/`` with its record where there is one, and ``curves.png``."""
+    """Models under their names, each with its record, one after the other, and ``curves.png``."""
     from jaxtl.report.curves import plot_history
 
     made_from = recipe.model_dump(mode="json", exclude={"output"})
-    training = {"recipe": made_from, "data": data.record(), "pretrained": tuned.pretrained}
-    save(tuned, output / "model", training={**training, "result": history[-1]})
-    if best is not None:
-        model, record = best
-        save(model, output / "best", training={**training, "result": record})
+    for name, model, record in models:
+        training = {"recipe": made_from, "data": data.record(), "pretrained": model.pretrained, "result": record}
+        save(model, output / name, training=training)
     plot_history(history, output / "curves.png")

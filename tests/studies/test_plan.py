@@ -1,6 +1,7 @@
 import dataclasses
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -288,6 +289,37 @@ def test_labels_that_are_not_one_class_are_refused_with_what_plan_takes(folder, 
     (folder / "others.csv").write_text(f"path,label\n{rows}")
     with pytest.raises(InputError, match=r"one class an image.*loss=sigmoid.*task 'class'"):
         plan(f"csv:{folder}/others.csv", "cifar_resnet20", weights=None, size=16, progress=False, **fields)
+
+
+def test_what_is_timed_is_computed_in_the_precision_of_the_recipe(folder, monkeypatch):
+    model = jaxtl.load("cifar_resnet20", weights=None, num_classes=2)
+    images = jaxtl.open_data(f"folder:{folder}", model)
+    precisions, prepared = [], measure.prepared
+
+    def train_step(*_, precision="f32", **__):
+        precisions.append(precision)
+        return lambda state, batch: (state, {"loss": 0.0})
+
+    monkeypatch.setattr(measure, "make_train_step", train_step)
+    monkeypatch.setattr(measure, "prepared", lambda *given: (precisions.append(given[2]), prepared(*given))[1])
+    monkeypatch.setattr(measure, "_median", lambda run: (jax.eval_shape(run), 1.0)[1])
+    for precision in ("bf16", "f32"):
+        recipe = Recipe(precision=precision, batch_size=4)
+        measure.forward_seconds(model, images, recipe)
+        measure.step_seconds(model, images, recipe)
+    assert precisions == ["bf16", "bf16", "f32", "f32"]
+
+
+def test_it_keeps_what_it_compiles(folder, monkeypatch):
+    class _KeptError(Exception):
+        """In place of the rest."""
+
+    def kept():
+        raise _KeptError
+
+    monkeypatch.setattr("jaxtl.studies.plan.keep_compiled", kept)
+    with pytest.raises(_KeptError):
+        plan(f"folder:{folder}", "cifar_resnet20", weights=None)
 
 
 def test_a_negative_budget_is_refused(folder):

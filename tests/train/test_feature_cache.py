@@ -294,3 +294,12 @@ def test_how_many_images_a_batch_holds_is_not_asked_of_the_device(model, still) 
     array = np.zeros((40, 32, 32, 16), np.float32)
     feature_cache._fill(array, _first_stage(model), map(Unasked, still.eval_batches(16, "train")))
     np.testing.assert_allclose(array, features_of(_first_stage(model), still, "train"), rtol=1e-4, atol=1e-5)
+
+
+def test_the_precision_of_products_is_part_of_the_key_where_it_is_not_the_usual_one(model) -> None:
+    part = FixedPart(model.graph, model.params, model.batch_stats, model.preprocess, POOLED)
+    usual = part.key()
+    with jax.default_matmul_precision("highest"):
+        assert part.key() != usual
+    with jax.default_matmul_precision("default"):
+        assert part.key() == usual

@@ -199,6 +199,19 @@ def test_what_cannot_be_written_does_not_hide_the_interrupt(model, data, tmp_pat
     assert "could not be written" in caplog.text
 
 
+def test_the_last_model_is_written_before_the_best_is_read(model, data, tmp_path, monkeypatch) -> None:
+    def full(self, epoch, like) -> None:
+        assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(like)), (
+            "it takes no memory itself"
+        )
+        raise MemoryError
+
+    monkeypatch.setattr(Checkpoints, "restore", full)
+    with pytest.raises(MemoryError):
+        jaxtl.fine_tune(model, data, RECIPE, epochs=1, output=tmp_path / "run", progress=False)
+    assert jaxtl.load(tmp_path / "run" / "model", drop_path_rate=0.2).classes == data.classes
+
+
 def _interrupt_after(monkeypatch, steps: int, how: type[BaseException]) -> None:
     original = module.PhaseSteps.step
     taken = iter(range(steps))

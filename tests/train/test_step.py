@@ -113,6 +113,7 @@ def test_one_compilation_serves_all_steps_also_after_a_restore(half_frozen, tmp_
             restored, history = checkpoints.restore(1, jaxtl.TrainState.create(model, optimizer))
         assert history == [{"val_accuracy": 0.5}]
         assert leaf_bits(restored) == leaf_bits(state)
+        assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(restored.replace(rng=())))
         once, first = train_step(state, batch(seed=9))
         twice, second = train_step(restored, batch(seed=9))
     assert leaf_bits(once) == leaf_bits(twice)
