@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import cache, partial, wraps
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+
+T = TypeVar("T")
 
 # XLA hands parts of a program to YNNPACK. Its sums are the fastest there are. Its convolutions use one core on maps of
 # few channels, and take up to four times as long as XLA's own for a kernel's gradient. Its matrix products take in what
@@ -32,6 +34,7 @@ class _Trace:
     """A program that is traced, and perhaps compiled."""
 
     def __init__(self, *, kept: bool, until: contextlib.ExitStack):
+        self.made: dict[Callable[[], Any], Any] = {}
         self.kept = True
         self._until = until
         if not kept:
@@ -44,6 +47,7 @@ class _Trace:
 
 
 _tracing: ContextVar[_Trace | None] = ContextVar("tracing", default=None)
+_made_for_others: dict[Callable[[], Any], Any] = {}
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Any:
@@ -71,6 +75,21 @@ def xla_options() -> dict[str, str | bool]:
 def for_this_machine() -> bool:
     """Whether what is being traced will be compiled with these options."""
     return _tracing.get() is not None
+
+
+def one_per_trace(make: Callable[[], T]) -> T:
+    """What ``make`` makes: another one in each program that is compiled with these options, and one for all others.
+
+    For functions of which JAX remembers traces, as ``jax.checkpoint`` does: their forms are those of one program.
+
+    >>> one_per_trace(object) is one_per_trace(object)
+    True
+    """
+    trace = _tracing.get()
+    made = _made_for_others if trace is None else trace.made
+    if make not in made:
+        made[make] = make()
+    return made[make]
 
 
 def not_to_be_kept() -> None:
