@@ -25,5 +25,8 @@ def settled(recipe: Recipe) -> Recipe:
     """The recipe with its precision written out; says so where that is not float32."""
     found = computed_in(recipe)
     if found != "f32" and recipe.precision == "auto":
-        say(f"computed in bfloat16, which {jax.devices()[0].device_kind} is fast at; precision: f32 is float32")
+        say(
+            f"computed in bfloat16, which {jax.devices()[0].device_kind} is fast at; precision: f32 keeps float32 "
+            "between layers"
+        )
     return recipe.replace(precision=found)
