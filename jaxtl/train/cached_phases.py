@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from jaxtl import cache
+from jaxtl.backend import on_cpu
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
 from jaxtl.finetune.batch_norm import modes_of
@@ -151,7 +152,7 @@ def device_memory() -> int:
 
 def _slow_in_a_loop(graph: Graph, after: str) -> bool:
     """Whether a convolution lies behind a stage and the device is a CPU, where XLA's loops run them slowly."""
-    if jax.default_backend() != "cpu" or after == POOLED:
+    if not on_cpu() or after == POOLED:
         return False
     behind = graph.stages[graph.stages.index(after) + 1 :]
     return any(
