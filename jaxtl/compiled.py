@@ -82,7 +82,7 @@ def give_memory_back() -> None:
 
     >>> give_memory_back()
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if platform.system() == "Linux" else None
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
