@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import os
 import platform
-import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def give_memory_back() -> None:
 
     >>> give_memory_back()
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if platform.system() == "Linux" else None
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
@@ -93,18 +94,27 @@ def compiled_folder() -> Path:
 
 def compiled_size() -> int:
     """Bytes of all compiled programs."""
-    size = 0
-    with contextlib.suppress(OSError):  # cleared meanwhile by another process
-        for file in compiled_folder().rglob("*"):
-            size += file.stat().st_size if file.is_file() else 0
-    return size
+    return sum(size for _, size in _files())
 
 
 def clear_compiled() -> int:
-    """Removes them; the bytes they took."""
-    size = compiled_size()
-    shutil.rmtree(compiled_folder(), ignore_errors=True)
-    return size
+    """Removes them; the bytes they took. Their folders stay: another process may be about to write there, and XLA takes
+    a failure to do so for an error."""
+    removed = 0
+    for file, size in _files():
+        with contextlib.suppress(OSError):  # removed meanwhile, or another user's
+            file.unlink()
+            removed += size
+    return removed
+
+
+def _files() -> Iterator[tuple[Path, int]]:
+    """With their sizes."""
+    for folder, _, names in os.walk(compiled_folder()):
+        for file in (Path(folder, name) for name in names):
+            with contextlib.suppress(OSError):  # cleared meanwhile by another process
+                size = file.stat().st_size
+                yield file, size
 
 
 def _cannot_be_written(folder: Path) -> str | None:

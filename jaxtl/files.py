@@ -109,7 +109,7 @@ def reserve(file: Path) -> None:
         try:
             os.posix_fallocate(opened.fileno(), 0, size)
             return
-        except AttributeError:  # not on every system
+        except AttributeError:  # on macOS
             pass
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):

@@ -60,7 +60,7 @@ def _glibc() -> tuple[int, ...]:
     """glibc's version; () where there is another C library."""
     try:
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
-    except (AttributeError, OSError, ValueError):
+    except (OSError, ValueError):
         return ()
     parts = version.split(".")
     return tuple(map(int, parts)) if name == "glibc" and all(part.isdecimal() for part in parts) else ()

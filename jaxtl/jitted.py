@@ -8,10 +8,14 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import cache, partial, wraps
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+
+from jaxtl.backend import device
+
+T = TypeVar("T")
 
 # XLA hands parts of a program to YNNPACK. Its sums are the fastest there are. Its convolutions use one core on maps of
 # few channels, and take up to four times as long as XLA's own for a kernel's gradient. Its matrix products take in what
@@ -32,6 +36,7 @@ class _Trace:
     """A program that is traced, and perhaps compiled."""
 
     def __init__(self, *, kept: bool, until: contextlib.ExitStack):
+        self.made: dict[Callable[[], Any], Any] = {}
         self.kept = True
         self._until = until
         if not kept:
@@ -44,6 +49,7 @@ class _Trace:
 
 
 _tracing: ContextVar[_Trace | None] = ContextVar("tracing", default=None)
+_made_for_others: dict[Callable[[], Any], Any] = {}
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Any:
@@ -56,21 +62,33 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
     >>> double(1.0).item(), jax.jit(lambda x: double(x) + 1)(1.0).item(), jax.grad(double)(1.0).item()
     (2.0, 3.0, 2.0)
     """
-    plain = jax.jit(function, **options)
-    told = xla_options()
-    return _Jitted(function, plain, told, options) if told else plain
+    return _Jitted(function, options)
 
 
 def xla_options() -> dict[str, str | bool]:
     """What XLA is told on the default device: nothing where that is a TPU, or where XLA does not know the options."""
-    if jax.default_backend() == "tpu":
-        return {}
-    return _known(jax.default_backend())
+    platform = device().platform
+    return {} if platform == "tpu" else _known(platform)
 
 
 def for_this_machine() -> bool:
     """Whether what is being traced will be compiled with these options."""
     return _tracing.get() is not None
+
+
+def one_per_trace(make: Callable[[], T]) -> T:
+    """What ``make`` makes: another one in each program that is compiled with these options, and one for all others.
+
+    For functions of which JAX remembers traces, as ``jax.checkpoint`` does: their forms are those of one program.
+
+    >>> one_per_trace(object) is one_per_trace(object)
+    True
+    """
+    trace = _tracing.get()
+    made = _made_for_others if trace is None else trace.made
+    if make not in made:
+        made[make] = make()
+    return made[make]
 
 
 def not_to_be_kept() -> None:
@@ -82,8 +100,8 @@ def not_to_be_kept() -> None:
 
 
 @cache
-def _known(backend: str) -> dict[str, str | bool]:
-    options = _FOR_CPU if backend == "cpu" else _FOR_GPU
+def _known(platform: str) -> dict[str, str | bool]:
+    options = _FOR_CPU if platform == "cpu" else _FOR_GPU
     try:
         jax.jit(lambda: 0, compiler_options=options).lower().compile()
     except jax.errors.JaxRuntimeError:
@@ -92,32 +110,61 @@ def _known(backend: str) -> dict[str, str | bool]:
 
 
 class _Jitted:
-    """Two programs of a function, of which a call from Python runs the one with the options."""
+    """Programs of a function: one for any machine, and one with the options for each kind of device, which a call from
+    Python runs there."""
 
-    def __init__(self, function: Callable[..., Any], plain: Any, told: dict[str, str | bool], options: dict[str, Any]):
-        @wraps(function)
-        def traced(*args: Any, **kwargs: Any) -> Any:
-            return function(*args, **kwargs)
-
-        traced.__name__ = getattr(function.func if isinstance(function, partial) else function, "__name__", "traced")
-        self._function, self._plain = function, plain
-        self._own = jax.jit(traced, compiler_options=told, **options)
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]):
+        self._function, self._options = function, options
+        self._plain = jax.jit(function, **options)
+        self._own: dict[str, Any] = {}
         self._kept = True
-        self.trace = plain.trace  # for ``jax.export``: a program for any machine
+        self.trace = self._plain.trace  # for ``jax.export``: a program for any machine
+        self.eval_shape = self._plain.eval_shape
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         seen = (*jax.tree.leaves((args, kwargs)), jnp.zeros(()))  # a constant is traced too within a jax.jit
         if any(isinstance(leaf, jax.core.Tracer) for leaf in seen):
             # what JAX remembers of jax.jit's function may have been traced without the options
             return (self._plain if _tracing.get() is None else self._function)(*args, **kwargs)
+        program = self._here()
+        if program is self._plain:
+            return program(*args, **kwargs)
         with self._as_traced():
-            return self._own(*args, **kwargs)
+            return program(*args, **kwargs)
 
     def lower(self, *args: Any, **kwargs: Any) -> Any:
         """As ``jax.jit``'s."""
+        program = self._here()
+        if program is self._plain:
+            return program.lower(*args, **kwargs)
         with self._as_traced():
-            lowered = self._own.lower(*args, **kwargs)
+            lowered = program.lower(*args, **kwargs)
         return lowered if self._kept else _Unkept(lowered)
+
+    def clear_cache(self) -> None:
+        """As ``jax.jit``'s."""
+        for program in (self._plain, *self._own.values()):
+            program.clear_cache()
+
+    def _here(self) -> Any:
+        """The program for the default device, which may change: ``jax.jit`` takes options when it is made."""
+        told = xla_options()
+        if not told:
+            return self._plain
+        platform = device().platform
+        if platform not in self._own:
+            self._own[platform] = self._told(told)
+        return self._own[platform]
+
+    def _told(self, told: dict[str, str | bool]) -> Any:
+        function = self._function
+
+        @wraps(function)
+        def traced(*args: Any, **kwargs: Any) -> Any:
+            return function(*args, **kwargs)
+
+        traced.__name__ = getattr(function.func if isinstance(function, partial) else function, "__name__", "traced")
+        return jax.jit(traced, compiler_options=told, **self._options)
 
     @contextlib.contextmanager
     def _as_traced(self) -> Iterator[None]:

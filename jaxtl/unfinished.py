@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import platform
 import re
@@ -11,11 +12,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system
-    fcntl = None  # type: ignore[assignment]
 
 PREFIX = ".unfinished-"
 _ABANDONED = 24 * 3600  # seconds after which one belongs to a process that ended, where its lock does not tell
@@ -41,8 +37,7 @@ def unfinished_folder(parent: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if held is not None:
-            os.close(held)
+        os.close(held)
 
 
 def remove_abandoned(parent: Path) -> int:
@@ -65,14 +60,12 @@ def remove_abandoned(parent: Path) -> int:
 
 
 def lock(descriptor: int) -> bool | None:
-    """Locks an open file or folder until it is closed: False where another holds it, None where there are no locks.
+    """Locks an open file or folder until it is closed: False where another holds it, None where its disk has no locks.
 
     >>> with tempfile.NamedTemporaryFile() as one, open(one.name) as other:
     ...     lock(one.fileno()), lock(other.fileno())
     (True, False)
     """
-    if fcntl is None:
-        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -86,11 +79,9 @@ def _prefix() -> str:
     return PREFIX + re.sub(r"[^\w.-]", "_", platform.node())
 
 
-def _new(parent: Path) -> tuple[Path, int | None]:
+def _new(parent: Path) -> tuple[Path, int]:
     while True:  # between its making and its lock another process may take it for abandoned
         folder = Path(tempfile.mkdtemp(prefix=f"{_prefix()}-", dir=parent))
-        if fcntl is None:
-            return folder, None
         with contextlib.suppress(FileNotFoundError):
             descriptor = os.open(folder, os.O_RDONLY)
             if lock(descriptor) is not False and folder.is_dir():
@@ -100,9 +91,6 @@ def _new(parent: Path) -> tuple[Path, int | None]:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[bool | None]:
-    if fcntl is None:
-        yield None
-        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         yield lock(descriptor)

@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from jaxtl import compiled
-from jaxtl.compiled import compiled_folder, keep_compiled
+from jaxtl.compiled import clear_compiled, compiled_folder, compiled_size, keep_compiled
 
 
 @pytest.fixture
@@ -42,6 +42,16 @@ def test_a_folder_that_can_be_written_is_used(said) -> None:
     assert jax.config.jax_compilation_cache_dir == str(folder)
     assert jax.config.jax_persistent_cache_enable_xla_caches != "none"
     assert not said
+
+
+def test_clearing_leaves_the_folders_to_processes_that_write_there(said) -> None:
+    folder = keep_compiled()
+    assert folder is not None
+    tuned = folder / "xla_gpu_per_fusion_autotune_cache_dir"
+    for file in (folder / "program", tuned / "found"):
+        file.write_bytes(b"1234")
+    assert (compiled_size(), clear_compiled(), compiled_size()) == (8, 8, 0)
+    assert tuned.is_dir()
 
 
 @pytest.mark.parametrize("why", ["read-only", "a file"])

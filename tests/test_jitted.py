@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from unittest import mock
 
 import jax
@@ -72,6 +73,24 @@ def test_options_that_xla_does_not_know_are_left_out() -> None:
             assert seen == [False]
     finally:
         jitted._known.cache_clear()
+
+
+@on_cpu
+def test_the_options_are_those_of_the_device_it_is_called_on() -> None:
+    seen, double = _noted()
+    with mock.patch.object(jitted, "device", return_value=SimpleNamespace(platform="tpu")):
+        assert double(3.0).item() == 6.0
+    assert double(3.0).item() == 6.0
+    assert seen == [False, True]
+
+
+def test_it_has_what_a_jit_of_jaxs_has() -> None:
+    seen, double = _noted()
+    assert double.eval_shape(np.ones(2, np.float32)).shape == (2,)
+    for _ in range(2):
+        double(3.0)
+        double.clear_cache()
+    assert len(seen) == 3
 
 
 def test_arguments_of_jit_reach_it() -> None:

@@ -178,12 +178,14 @@ def choose(
 
 
 def device_bytes() -> int | None:
-    """Memory of the default device in bytes; None for a CPU, and where it does not tell."""
+    """Memory of the default device in bytes; None for a CPU, where it does not tell, and with several processes."""
     import jax
 
-    if jax.default_backend() == "cpu" or jax.process_count() > 1:
+    from jaxtl.backend import device, on_cpu
+
+    if on_cpu() or jax.process_count() > 1:
         return None
-    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    return (device().memory_stats() or {}).get("bytes_limit")
 
 
 def _bytes(count: int) -> str:

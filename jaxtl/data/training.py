@@ -143,6 +143,6 @@ class TrainingImages:
 
 def _sent(batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
     """On their way to the device ahead of time, where it is no CPU."""
-    import jax
+    from jaxtl.backend import on_cpu
 
-    return batches if jax.default_backend() == "cpu" else prefetched(batches)
+    return batches if on_cpu() else prefetched(batches)

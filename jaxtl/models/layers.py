@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxtl.errors import InputError, nearest
+from jaxtl.jitted import one_per_trace
 from jaxtl.models import batch_statistics, init
 from jaxtl.models.convolution import Pair, conv, pair
 from jaxtl.models.gelu import gelu
@@ -69,7 +70,7 @@ class Stack(nnx.Module):
 
     def run_child(self, i: int, x: jax.Array, rngs: nnx.Rngs | None = None, *more: jax.Array) -> jax.Array:
         """The output of one module, for networks whose stages are single blocks; it gets ``more`` behind ``rngs``."""
-        call = _rematerialised if self.remat else _call
+        call = one_per_trace(_rematerialised) if self.remat else _call
         return call(getattr(self, self.keys[i]), x, rngs, *more)
 
 
@@ -77,7 +78,8 @@ def _call(module: Callable[..., jax.Array], x: jax.Array, rngs: nnx.Rngs | None,
     return module(x, rngs, *more)
 
 
-_rematerialised = nnx.remat(_call)
+def _rematerialised() -> Callable[..., jax.Array]:
+    return nnx.remat(lambda module, x, rngs, *more: _call(module, x, rngs, *more))
 
 
 class Conv(nnx.Module):

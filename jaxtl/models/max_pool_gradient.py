@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxtl.backend import from_ampere_on
+from jaxtl.backend import from_ampere_on, several_devices
 
 _COLUMNS = 8  # windows of a row that one program takes
 
@@ -28,7 +28,7 @@ def fits(
     _, height, width, channels = shape
     whole = size == (2 * height, 2 * width) and [first for first, _ in pads] == [1, 1]
     even = width % _COLUMNS == 0 and channels >= 16 and channels & (channels - 1) == 0
-    runs = from_ampere_on() and jax.device_count() == 1 and _triton_is_there()
+    runs = from_ampere_on() and not several_devices() and _triton_is_there()
     return (side, stride) == (3, 2) and whole and even and runs
 
 

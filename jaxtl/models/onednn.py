@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxlib.version import __version_info__
 
+from jaxtl.backend import on_cpu, several_devices
 from jaxtl.jitted import not_to_be_kept, nothing_kept
 
 CHECKED = (0, 10), (0, 11)
@@ -33,18 +34,20 @@ def for_onednn(x: jax.Array, kernel: jax.Array) -> bool:
     return wanted
 
 
-@cache
 def has_onednn() -> bool:
-    """Whether XLA reaches oneDNN on the default device: tried with a small convolution. With several devices it is not
-    used, because XLA would gather all images on each of them.
+    """Whether XLA reaches oneDNN on the default device. With several devices it is not used, because XLA would gather
+    all images on each of them.
 
     >>> has_onednn() in (True, False)
     True
     """
-    if jax.default_backend() != "cpu" or jax.device_count() > 1 or __version_info__[:2] not in CHECKED:
-        return False
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return False
+    known = __version_info__[:2] in CHECKED and platform.machine().lower() in ("x86_64", "amd64")
+    return known and on_cpu() and not several_devices() and _is_reached()
+
+
+@cache
+def _is_reached() -> bool:
+    """Tried with a small convolution."""
     x, kernel = np.arange(32, dtype=np.float32).reshape(1, 2, 2, 8), np.eye(8, dtype=np.float32)[None, None]
     try:
         with nothing_kept():

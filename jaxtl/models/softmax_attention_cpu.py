@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxtl.backend import several_devices
+
 _AT_ONCE = 2**21  # weights
 
 
@@ -95,10 +97,11 @@ def _in_place(function, changed: tuple[jax.Array, ...], fixed: tuple[jax.Array, 
 
 
 def _images_at_once(query: jax.Array, key: jax.Array, value: jax.Array, steps: int = 1) -> int:
-    """All of them where their number is not known, and on several devices, among which they may be divided."""
+    """All of them where there are none or their number is not known, and on several devices, among which they may be
+    divided."""
     images, queries, heads, width = query.shape
     outputs_fit = value.shape[3] == width and value.dtype == query.dtype
-    if not isinstance(images, int) or jax.device_count() > 1 or not outputs_fit:
+    if not isinstance(images, int) or images == 0 or several_devices() or not outputs_fit:
         return images
     most = min(_AT_ONCE // (heads * queries * key.shape[1]), images // steps)
     return max(n for n in range(1, max(1, most) + 1) if images % n == 0)

@@ -117,7 +117,8 @@ class Recipe(Section):
     """Largest global norm of the gradients of everything that trains; null: no clipping."""
     precision: AnyPrecision = "auto"
     """What the network computes in: "f32", "bf16", or "auto", bf16 on TPUs and on GPUs from Ampere on and f32
-    elsewhere. Parameters and statistics are float32 either way."""
+    elsewhere. Parameters and statistics are float32 either way. Products of "f32" have JAX's default precision: TF32 on
+    these GPUs and bfloat16 on TPUs, unless ``jax_default_matmul_precision`` says otherwise."""
     feature_cache: bool = True
     """Compute the output of a frozen, deterministic part in front once for each image and view, and train on that."""
     views: Annotated[int, Field(gt=0)] | None = None

@@ -43,15 +43,19 @@ def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Pat
     figure, (loss, accuracy, rate) = drawing.figure(13.5, 4.0, 3)
     epochs = [drawing.value(record, "epoch") for record in records]
 
+    mean_precision = [100 * drawing.value(record, "val_mean_average_precision") for record in records]
     for axes, measure, unit in ((loss, "loss", 1.0), (accuracy, "accuracy", 100.0)):
-        lines = []
-        for split, colour, words in (
-            ("train", drawing.COLOURS[0], "training"),
-            ("val", drawing.COLOURS[1], "validation"),
-        ):
-            values = [unit * drawing.value(record, f"{split}_{measure}") for record in records]
-            if any(map(math.isfinite, values)):
-                lines.append(drawing.curve(axes, epochs, values, colour, words))
+        curves = {
+            words: [unit * drawing.value(record, f"{split}_{measure}") for record in records]
+            for split, words in (("train", "training"), ("val", "validation"))
+        }
+        if axes is accuracy:
+            curves["validation, mean average precision"] = mean_precision
+        lines = [
+            drawing.curve(axes, epochs, values, colour, words)
+            for colour, (words, values) in zip(drawing.COLOURS, curves.items(), strict=False)
+            if any(map(math.isfinite, values))
+        ]
         if lines:
             drawing.legend(axes, lines)
     drawing.title(loss, "Loss")
@@ -60,12 +64,11 @@ def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Pat
     loss.set_ylim(0, 1.05 * highest if math.isfinite(highest) and highest > 0 else 1)
     drawing.title(accuracy, "Accuracy")
     accuracy.set_ylabel("%")
-    judged, colour = [100 * drawing.value(record, "val_accuracy") for record in records], drawing.COLOURS[1]
-    if any("val_mean_average_precision" in record for record in records):
-        judged = [100 * drawing.value(record, "val_mean_average_precision") for record in records]
-        colour = drawing.COLOURS[2]
-        _line(accuracy, epochs, judged, colour, "validation, mean average precision")
-    _mark_best(accuracy, epochs, judged, colour)
+    if any(map(math.isfinite, mean_precision)):
+        _mark_best(accuracy, epochs, mean_precision, drawing.COLOURS[2])
+    else:
+        validated = [100 * drawing.value(record, "val_accuracy") for record in records]
+        _mark_best(accuracy, epochs, validated, drawing.COLOURS[1])
 
     drawing.title(rate, "Learning rate")
     draw_rates(rate, epochs, records)

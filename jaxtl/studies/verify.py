@@ -21,7 +21,8 @@ from jaxtl.pretrained.names import COUNTER, state_dict
 from jaxtl.studies.randomised import randomise
 
 TOLERANCE = 1e-4
-"""The largest difference that counts as none, in parts of the largest value: float32 and another order of sums."""
+"""The largest difference that counts as none, in parts of the largest value: float32 and another order of sums. So
+products are float32 here on all devices (``jax.default_matmul_precision("highest")``)."""
 
 TRAINING_TOLERANCE = 1e-3
 """The same in training mode: dividing by the deviation of a batch's few values makes rounding errors larger."""
@@ -90,15 +91,16 @@ def verify(name: str, weights: str | Path | None = None, *, size: int | None = N
         raise InputError(f"timm has no network called {architecture!r} to compare with")
     side = (size, size) if size is not None else model.preprocess.size
     images = np.random.default_rng(seed).standard_normal((_BATCH, *side, model.preprocess.channels)).astype(np.float32)
-    if weights is None:
-        model = randomise(model, jax.numpy.asarray(images), seed)
-    reference = _reference(timm, model)
-    return Verification(
-        name=architecture,
-        parameters=sum(leaf.size for leaf in jax.tree.leaves(model.params)),
-        evaluation=_differences(model, reference, images, training=False),
-        training=_differences(model, reference, images, training=True) if model.graph.batch_norms else {},
-    )
+    with jax.default_matmul_precision("highest"):
+        if weights is None:
+            model = randomise(model, jax.numpy.asarray(images), seed)
+        reference = _reference(timm, model)
+        return Verification(
+            name=architecture,
+            parameters=sum(leaf.size for leaf in jax.tree.leaves(model.params)),
+            evaluation=_differences(model, reference, images, training=False),
+            training=_differences(model, reference, images, training=True) if model.graph.batch_norms else {},
+        )
 
 
 def _takes_img_size(name: str) -> bool:

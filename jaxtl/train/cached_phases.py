@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,11 +10,14 @@ from typing import Any
 import jax
 
 from jaxtl import cache
+from jaxtl.backend import on_cpu
 from jaxtl.data.dataset import Data
+from jaxtl.data.storage import device_bytes
 from jaxtl.errors import InputError
 from jaxtl.finetune.batch_norm import modes_of
 from jaxtl.finetune.frozen_prefix import frozen_prefix
 from jaxtl.finetune.optimizer import Optimizer, groups_in
+from jaxtl.host_memory import free_memory, total_memory
 from jaxtl.model import Model
 from jaxtl.models.graph import POOLED, Graph
 from jaxtl.notices import say
@@ -28,6 +30,7 @@ VIEWS = 5
 every epoch of a short run."""
 
 RESIDENT = 0.25  # of the device's memory
+IN_MEMORY = 0.25  # of the host's free memory, for features that have no room on the disk
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,14 @@ class CachedPhase:
         views: variants of each training image.
         row: shape and type of one image's features.
         whole: an epoch is one dispatch over features on the device; else each batch is gathered by the host.
+        on_disk: all of them have room there; else the host makes some in its memory.
     """
 
     after: str
     views: int
     row: jax.ShapeDtypeStruct
     whole: bool
+    on_disk: bool
 
     @property
     def identity(self) -> list[Any]:
@@ -93,8 +98,11 @@ def cached_phases(
         ]
         views = max(phase.views for phase in used.values())
         times = f"for {views} variants of each image" if views > 1 else "once for each image"
+        kept = f"kept in {cache.cache_folder()}"
+        if not all(phase.on_disk for phase in used.values()):
+            kept += ", and in memory what has no room there"
         say(
-            f"{' and '.join(parts)} stays as it is: computed {times} and kept in {cache.cache_folder()}; "
+            f"{' and '.join(parts)} stays as it is: computed {times} and {kept}; "
             "feature_cache: false computes it in every epoch"
         )
     return found
@@ -121,15 +129,17 @@ def _cached(
     row = part.shape(data.train_preprocess.size, data.preprocess.channels)
     needed = (views * len(data.train) + len(data.val)) * math.prod(row.shape) * row.dtype.itemsize
     resident = needed <= RESIDENT * device_memory()
-    found = CachedPhase(after, views, row, resident and not _slow_in_a_loop(model.graph, after))
+    room, memory = cache.room(), IN_MEMORY * free_memory()
+    whole = resident and not _slow_in_a_loop(model.graph, after)
+    found = CachedPhase(after, views, row, whole, on_disk=needed <= room)
     if then is not None:
         if then[0] is None:
             return None
         found = replace(found, whole=then[0][2])
-    if not resident and needed > (room := cache.room()):
+    if needed > max(room, memory):
         sizes = (
-            f"take {needed / 2**30:.1f} GB, and in {cache.cache_folder()} there is room for {room / 2**30:.1f} GB "
-            "(JAXTL_CACHE, JAXTL_CACHE_LIMIT)"
+            f"take {needed / 2**30:.1f} GB, and there is room for {room / 2**30:.1f} GB in {cache.cache_folder()} "
+            f"(JAXTL_CACHE, JAXTL_CACHE_LIMIT) and for {memory / 2**30:.1f} GB in memory"
         )
         if then is not None:
             raise InputError(
@@ -142,16 +152,13 @@ def _cached(
 
 
 def device_memory() -> int:
-    """Bytes of the first device; of a CPU those of the machine."""
-    device = jax.devices()[0]
-    if device.platform != "cpu" and (stats := device.memory_stats()):
-        return stats["bytes_limit"]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Bytes of the default device; of a CPU those that the process may take, and 0 where a device does not tell."""
+    return total_memory() if on_cpu() else device_bytes() or 0
 
 
 def _slow_in_a_loop(graph: Graph, after: str) -> bool:
     """Whether a convolution lies behind a stage and the device is a CPU, where XLA's loops run them slowly."""
-    if jax.default_backend() != "cpu" or after == POOLED:
+    if not on_cpu() or after == POOLED:
         return False
     behind = graph.stages[graph.stages.index(after) + 1 :]
     return any(

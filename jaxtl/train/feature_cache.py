@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from jaxtl import cache
+from jaxtl.backend import device
 from jaxtl.data.dataset import Data
 from jaxtl.data.pipeline import Batch
 from jaxtl.errors import InputError
@@ -84,7 +85,7 @@ class FixedPart:
         digest = hashlib.sha256()
         options = {name: value for name, value in graph.options.items() if name not in _OPTIONS_OF_THE_HEAD}
         about = [_FORMAT, graph.architecture, sorted(options.items()), stages, self.after, self.precision]
-        about += [jax.default_backend(), *filter(None, [matmul_precision()])]
+        about += [device().platform, *filter(None, [matmul_precision()])]
         digest.update(json.dumps(about, default=repr).encode())
         for path, leaf in sorted((flatten(self.params) | flatten(self.batch_stats)).items()):
             if graph.stage_of(path) in stages:

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxtl.backend import on_cpu
+from jaxtl.backend import on_cpu, say_which_is_used
 from jaxtl.compiled import keep_compiled
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
@@ -109,6 +109,7 @@ def fine_tune(
     recipe = recipe.replace(**fields) if fields else recipe
     if on_cpu() and recipe.batch_size * math.prod(data.train_preprocess.size) >= MANY_PIXELS:
         say_where_lacking()
+    say_which_is_used()
     check_fits(model, data)
     if recipe.strategy == "scratch":
         model = _without_weights(model, recipe.seed)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import jax
-
-from jaxtl.backend import from_ampere_on
+from jaxtl.backend import device, from_ampere_on
 from jaxtl.notices import say
 from jaxtl.recipe import Recipe
 from jaxtl.recipe.training import Precision
@@ -18,12 +16,15 @@ def computed_in(recipe: Recipe) -> Precision:
     """
     if recipe.precision != "auto":
         return recipe.precision
-    return "bf16" if jax.devices()[0].platform == "tpu" or from_ampere_on() else "f32"
+    return "bf16" if device().platform == "tpu" or from_ampere_on() else "f32"
 
 
 def settled(recipe: Recipe) -> Recipe:
     """The recipe with its precision written out; says so where that is not float32."""
     found = computed_in(recipe)
     if found != "f32" and recipe.precision == "auto":
-        say(f"computed in bfloat16, which {jax.devices()[0].device_kind} is fast at; precision: f32 is float32")
+        say(
+            f"computed in bfloat16, which {device().device_kind} is fast at; precision: f32 keeps float32 "
+            "between layers"
+        )
     return recipe.replace(precision=found)

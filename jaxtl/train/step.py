@@ -71,7 +71,9 @@ def make_train_step(
         ema: decay per step of the moving averages in ``state.average``, at most (1 + step) / (10 + step), for a state
             made with ``ema=True``; None: none.
         precision: what the network computes in: "f32", or "bf16" for bfloat16 between layers, with parameters,
-            statistics, gradients, logits and losses in float32; "auto" as in a recipe.
+            statistics, gradients, logits and losses in float32; "auto" as in a recipe. Products of "f32" have the
+            precision of ``jax.default_matmul_precision``, which is less than float32's on TPUs and on GPUs from Ampere
+            on.
         after: a frozen stage's name, or "pooled": ``batch["image"]`` then holds that stage's output, or the pooled
             features, and nothing up to there is computed.
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxtl import cache, notices
+from jaxtl import backend, cache, notices
 from jaxtl.data import keeping, storage, training
 from jaxtl.data.augment import Augment
 from jaxtl.data.images import image_size, read_image, read_pixels, reduced, reduction
@@ -244,7 +244,7 @@ def test_without_augmentation_the_device_shows_the_evaluation(photos):
 def test_elsewhere_than_on_a_cpu_batches_travel_ahead(pets, monkeypatch):
     data = open_data(pets, TINY, storage="stream", threads=0)
     expected = first(data.train_batches(4), 3) + first(data.view_batches(4, 0), 9)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(backend, "on_cpu", lambda: False)
     batches = data.train_batches(4)
     assert isinstance(next(batches)["image"], jax.Array)
     batches.close()

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from jaxtl import jitted
 from jaxtl.jitted import jit, nothing_kept
@@ -19,6 +20,7 @@ from jaxtl.models import convolution, convolution_onednn, onednn, product
 from jaxtl.models.convolution import conv
 from jaxtl.models.convolution_onednn import by_onednn
 from jaxtl.models.general_convolution import general
+from jaxtl.models.layers import Conv, Stack
 
 pytestmark = pytest.mark.skipif(not onednn.has_onednn(), reason="XLA does not reach oneDNN here")
 CALL = "__onednn$convolution"
@@ -167,6 +169,28 @@ def test_a_jit_of_ones_own_is_not_compiled_with_it_even_if_jaxtl_traced_the_func
 
 
 @pytest.mark.usefixtures("small_ones_too")
+def test_blocks_that_are_computed_again_are_those_of_their_program() -> None:
+    stack = Stack(Conv(4, 4, 3), Conv(4, 4, 3))
+    stack.remat = True
+    graph, params = nnx.split(stack)
+    params = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), params)
+    x = np.ones((onednn.MANY, 8, 8, 4), np.float32)
+
+    def of_blocks(reduce):
+        return lambda params, x: reduce(nnx.merge(graph, params)(x))
+
+    for reduce in (jnp.sum, jnp.mean):
+        assert CALL not in jax.jit(of_blocks(reduce)).lower(params, x).as_text()
+        program = jit(of_blocks(reduce))
+        assert CALL in program.lower(params, x).as_text()
+        assert not program._kept
+    with mock.patch.object(Conv, "__call__", autospec=True) as traced:
+        traced.side_effect = lambda conv, x, rngs=None: x
+        jit(of_blocks(jnp.max)).lower(params, x)
+    assert traced.call_count == 1  # blocks alike are traced once
+
+
+@pytest.mark.usefixtures("small_ones_too")
 def test_it_maps_over_an_axis() -> None:
     x, kernel = np.ones((2, onednn.MANY, 4, 4, 3), np.float32), np.ones((3, 3, 3, 2), np.float32)
     assert np.all(jit(jax.vmap(lambda x: conv(x, kernel)))(x) == 27)
@@ -174,19 +198,19 @@ def test_it_maps_over_an_axis() -> None:
 
 @pytest.mark.usefixtures("small_ones_too")
 def test_where_it_cannot_be_reached_xla_convolves() -> None:
-    onednn.has_onednn.cache_clear()
+    onednn._is_reached.cache_clear()
     try:
         with mock.patch.object(onednn.jax.ffi, "ffi_call", side_effect=jax.errors.JaxRuntimeError("no such target")):
             assert not onednn.has_onednn()
             assert CALL not in _lowered(conv, np.ones((8, 8, 8, 4), np.float32), np.ones((3, 3, 4, 4), np.float32))
     finally:
-        onednn.has_onednn.cache_clear()
+        onednn._is_reached.cache_clear()
     with mock.patch.object(onednn, "CHECKED", ()):
-        assert not onednn.has_onednn.__wrapped__()
+        assert not onednn.has_onednn()
     with mock.patch.object(onednn.platform, "machine", return_value="arm64"):
-        assert not onednn.has_onednn.__wrapped__()
-    with mock.patch.object(jax, "device_count", return_value=2):
-        assert not onednn.has_onednn.__wrapped__()
+        assert not onednn.has_onednn()
+    with mock.patch.object(onednn, "several_devices", return_value=True):
+        assert not onednn.has_onednn()
 
 
 KEPT = """

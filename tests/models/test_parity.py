@@ -31,9 +31,11 @@ VARIANTS = [variant for family in FAMILIES.values() for variant in (*family.shor
 NAMES_OF_VARIANTS = [f"{name}-{'-'.join(options)}" for name, options in VARIANTS]
 
 
+@jax.default_matmul_precision("highest")
 def compare(name: str, *, oblong: bool = False, exact: bool = False, **options) -> float:
     """The largest difference of logits and features, in parts of the largest value, over all sizes of images; with
-    ``oblong`` over images of the first size times the last, with ``exact`` in float64."""
+    ``oblong`` over images of the first size times the last, with ``exact`` in float64. Products are of full float32
+    on any device."""
     import torch
 
     family = FAMILIES[families.family_of(name)]

@@ -54,6 +54,13 @@ def test_standardise(mean: float) -> None:
     _compare(lambda x: standardise(x, 1e-6), lambda x: _standardise_plainly(x, 1e-6), [x], 2e-6 + 1e-7 * mean)
 
 
+def test_of_no_images() -> None:
+    none = jnp.ones((0, 3, 2, 4))
+    y, pull = jax.vjp(softmax_attention.attend, none, none, none)
+    assert y.shape == none.shape
+    assert [gradient.shape for gradient in pull(y)] == [none.shape] * 3
+
+
 @pytest.mark.parametrize("scale", [None, 3.0])
 @pytest.mark.parametrize("at_once", [1, 400, softmax_attention_cpu._AT_ONCE])
 def test_attention(monkeypatch, scale: float | None, at_once: int) -> None:

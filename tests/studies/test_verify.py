@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import jax
 import pytest
 from timm_guest import import_timm
 
 import jaxtl
 from jaxtl import cli
 from jaxtl.errors import InputError
+from jaxtl.models.graph import Graph
 from jaxtl.studies import verify as module
 from jaxtl.studies.verify import TOLERANCE, verify
 
@@ -60,6 +62,19 @@ def test_a_network_without_batch_norm_has_one_mode() -> None:
 def test_weights_of_a_network_built_otherwise(name: str, options: dict, tmp_path) -> None:
     jaxtl.save(jaxtl.load(name, weights=None, num_classes=4, **options), tmp_path)
     assert verify(name, tmp_path).first_difference is None
+
+
+def test_products_are_float32_on_any_device(monkeypatch) -> None:
+    def seen(graph, *arguments):
+        used.append(jax.config.jax_default_matmul_precision)
+        return untouched(graph, *arguments)
+
+    used: list[str | None] = []
+    untouched = Graph.stages_with
+    monkeypatch.setattr(Graph, "stages_with", seen)
+    verify("test_resnet", size=64)
+    assert used == ["highest", "highest"]
+    assert jax.config.jax_default_matmul_precision is None
 
 
 def test_what_timm_cannot_build(tmp_path) -> None:

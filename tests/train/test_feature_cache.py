@@ -195,15 +195,26 @@ def test_the_cache_keeps_to_its_limit_and_drops_what_was_used_least_recently(mod
     assert "layer1" not in kept()
 
 
-def test_what_fits_neither_in_memory_nor_on_disk_is_computed_in_every_epoch(model, still, monkeypatch) -> None:
+@pytest.mark.parametrize("memory", [1000, 10**12], ids=["small device", "large device"])
+def test_what_fits_neither_in_memory_nor_on_disk_is_computed_in_every_epoch(model, still, monkeypatch, memory) -> None:
     said: list[str] = []
     monkeypatch.setattr(cached_phases, "say", said.append)
-    monkeypatch.setattr(cached_phases, "device_memory", lambda: 1000)
+    monkeypatch.setattr(cached_phases, "device_memory", lambda: memory)
+    monkeypatch.setattr(cached_phases, "free_memory", lambda: 1000)
     monkeypatch.setenv("JAXTL_CACHE_LIMIT", "1000")
     result = jaxtl.fine_tune(model, still, groups=HEAD, epochs=2, batch_size=40, progress=False)
     assert len(result.history) == 2
     assert not cache.entries()
-    assert "the output of pooled would take 0.0 GB, and in " in said[0]
+    assert "the output of pooled would take 0.0 GB, and there is room for 0.0 GB in " in said[0]
+
+
+def test_what_has_no_room_on_disk_is_kept_in_memory_and_that_is_said(model, still, monkeypatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(cached_phases, "say", said.append)
+    monkeypatch.setenv("JAXTL_CACHE_LIMIT", "1000")
+    jaxtl.fine_tune(model, still, groups=HEAD, epochs=2, batch_size=40, progress=False)
+    assert not cache.entries()
+    assert f"kept in {cache.cache_folder()}, and in memory what has no room there" in said[0]
 
 
 def test_streamed_from_the_disk_it_is_the_same_run(model, still, monkeypatch) -> None:

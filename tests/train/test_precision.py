@@ -55,7 +55,7 @@ def test_what_is_kept_stays_float32_and_follows_float32(model) -> None:
 )
 def test_what_a_recipe_leaves_open_follows_the_device(monkeypatch, capsys, platform, capability, expected) -> None:
     device = SimpleNamespace(platform=platform, compute_capability=capability, device_kind="this one")
-    monkeypatch.setattr(jax, "devices", lambda: [device])
+    monkeypatch.setattr(jax, "local_devices", lambda **_: [device])
     assert settled(jaxtl.Recipe()).precision == expected
     assert ("computed in bfloat16" in capsys.readouterr().err) == (expected == "bf16")
     for precision in ("f32", "bf16"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -8,6 +9,7 @@ from small_models import bits, small_model
 
 import jaxtl
 from jaxtl.errors import InputError
+from jaxtl.train import logistic
 from jaxtl.train import probe as module
 from jaxtl.train.features import extract
 from jaxtl.train.probe import Probe, fit_probe, linear_probe, with_probe
@@ -22,6 +24,19 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 def _centred(kernel: np.ndarray) -> np.ndarray:
     return kernel - kernel.mean(1, keepdims=True)
+
+
+def test_products_are_float32_on_any_device(digits, monkeypatch) -> None:
+    used = []
+    untouched = logistic._solve
+
+    def seen(*arguments):
+        used.append(jax.config.jax_default_matmul_precision)
+        return untouched(*arguments)
+
+    monkeypatch.setattr(logistic, "_solve", seen)
+    fit_probe(*digits, 10, val=digits, strengths=[1.0])
+    assert set(used) == {"highest"}
 
 
 @pytest.mark.parametrize("strength", [1e-3, 1e-2, 1.0])

@@ -79,7 +79,7 @@ def test_features_for_which_there_is_no_room_any_more(model, tmp_path, monkeypat
     data = _data(model, augment="light")
     fields = {"epochs": 4, "views": 2, "output": tmp_path / "run"}
     _stopped_after(3, monkeypatch, model, data, RECIPE, **fields)
-    monkeypatch.setattr("jaxtl.train.cached_phases.RESIDENT", 0)
+    monkeypatch.setattr("jaxtl.train.cached_phases.IN_MEMORY", 0)
     monkeypatch.setattr(cache, "room", lambda: 0)
     with pytest.raises(InputError, match=r"began with cached features of stem, which take .* free some space"):
         jaxtl.fine_tune(model, data, RECIPE, resume=True, progress=False, **fields)
@@ -91,7 +91,8 @@ def test_features_are_used_as_when_the_run_began(before, after, model, tmp_path,
     data = _data(model, augment="light")
     fields = {"epochs": 3, "views": 2}
     resident = {True: 0.25, False: 0}
-    monkeypatch.setattr("jaxtl.train.cached_phases.RESIDENT", resident[before])
+    for share in ("RESIDENT", "IN_MEMORY"):
+        monkeypatch.setattr(f"jaxtl.train.cached_phases.{share}", resident[before])
     monkeypatch.setattr(cache, "room", lambda: 0)
     monkeypatch.setattr("jaxtl.train.cached_phases._slow_in_a_loop", lambda *_: False)
     whole = jaxtl.fine_tune(model, data, RECIPE, progress=False, **fields)
