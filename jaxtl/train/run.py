@@ -114,7 +114,7 @@ def settle(model: Model, data: Data, recipe: Recipe) -> Prepared:
     check_fits(model, data)
     expanded = expand(recipe, model.graph)
     check_task(expanded, data)
-    check_fittable(model, expanded)
+    check_fittable(model, data, expanded)
     steps = data.steps_per_epoch(recipe.batch_size)
     phases = range(len(expanded.all_phases))
     return Prepared(model, data, expanded, tuple(make_optimizer(expanded, model, steps, phase) for phase in phases))
