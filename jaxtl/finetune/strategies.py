@@ -37,8 +37,8 @@ def expand(recipe: Recipe, graph: Graph) -> Recipe:
     ==============  ====================================================================================================
 
     ``fine-tune`` has all its rates from the fast one, and its own schedules; ``linear-probe`` has no epochs, no mixed
-    images and no loss but the cross entropy. Where the recipe sets others, it is said that they are not used; a
-    comparison of strategies shares one recipe, so they are not refused.
+    images, and no loss but the cross entropy, without smoothing. Where the recipe sets others, it is said that they are
+    not used; a comparison of strategies shares one recipe, so they are not refused.
 
     >>> expanded = expand(Recipe.from_keywords(strategy="last-stage"), Graph("resnet18"))
     >>> expanded.groups
@@ -60,7 +60,7 @@ def expand(recipe: Recipe, graph: Graph) -> Recipe:
 def _not_used(recipe: Recipe, given: Mapping[str, AnyOptimizer]) -> list[str]:
     if recipe.strategy == "linear-probe":
         epochs = ["epochs"] if "epochs" in recipe.model_fields_set else []
-        others = [name for name in ("mixup", "cutmix") if getattr(recipe, name)]
+        others = [name for name in ("label_smoothing", "mixup", "cutmix") if getattr(recipe, name)]
         others += ["loss"] if isinstance(recipe.loss, Focal) else []
         return [
             f"strategy 'linear-probe' fits the head and trains for 0 epochs: {field} is not used; lp-ft trains"

@@ -22,7 +22,6 @@ _COUNT_WITHOUT_TRAINING = (
     "linear_probe",
     "recalibrate",
     "precision",
-    "label_smoothing",
     "class_weights",
 )
 

@@ -46,7 +46,6 @@ def fitted(model: Model, data: Data, recipe: Recipe) -> Model:
             data,
             batch_size=recipe.eval_batch_size,
             seed=recipe.seed,
-            label_smoothing=recipe.label_smoothing,
             class_weights=class_weights(recipe.class_weights, data),
         )
         say(f"the head is fitted to the features (logistic regression, strength {probe.strength:g})")
