@@ -109,7 +109,8 @@ class Model:
 
         Args:
             images: (B, H, W, C).
-            stages: names from ``stages``, the head's left out; ``None``: all. Nothing behind the last is computed.
+            stages: one or several names from ``stages``, the head's left out; ``None``: all. Nothing behind the last is
+                computed.
 
         Returns:
             By stage, in the order of the network: (B, rows, columns, channels), or, of transformers on a run of tokens,
@@ -123,7 +124,7 @@ class Model:
         >>> {name: x.shape for name, x in model.intermediates(np.zeros((2, 32, 32, 3), np.float32), ["layer2"]).items()}
         {'layer2': (2, 16, 16, 32)}
         """
-        wanted = tuple(self.stages[:-1] if stages is None else stages)
+        wanted = self.stages[:-1] if stages is None else (stages,) if isinstance(stages, str) else tuple(stages)
         run = self.graph.remember(("intermediates", wanted), lambda: jit(partial(self.graph.stage_maps, stages=wanted)))
         found = run(self.params, self.batch_stats, self._checked(images))
         return {stage: found[stage] for stage in self.stages if stage in found}
@@ -149,9 +150,16 @@ class Model:
         """The same model with other ``params``, ``batch_stats``, ``classes``, ... .
 
         Raises:
-            InputError: parameters or statistics under other paths than those of the network.
+            InputError: parameters or statistics under other paths than those of the network, or not a name in
+                ``classes`` for each of its outputs.
         """
-        new = dataclasses.replace(self, **changes)
+        classes = None if changes.get("classes") is None else _names(changes["classes"])
+        new = dataclasses.replace(self, **(changes if classes is None else {**changes, "classes": classes}))
+        if classes is not None and len(classes) != new.num_classes:
+            raise InputError(
+                f"classes has {len(classes)} names and {new.name} {new.num_classes} outputs; give one for each, or "
+                "None where they have no names"
+            )
         for name in changes.keys() & {"params", "batch_stats"}:
             _check_paths(new, name)
         return new
@@ -177,6 +185,12 @@ class Model:
             f"Model({self.name}, stages={'/'.join(self.stages)}, classes={self.num_classes}, "
             f"parameters={count:,}, input={'x'.join(map(str, self.preprocess.size))}x{self.preprocess.channels})"
         )
+
+
+def _names(classes: Any) -> tuple[str, ...]:
+    if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
+        raise InputError(f"classes must be names, like ('cat', 'dog'), not {classes!r}")
+    return tuple(classes)
 
 
 def check_whole(model: Model) -> None:

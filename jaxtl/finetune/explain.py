@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jaxtl.finetune.batch_norm import Policy, modes_of
+from jaxtl.finetune.first_update import STEPS, first_updates
 from jaxtl.finetune.labels import FROZEN, by_group
 from jaxtl.finetune.optimizer import Optimizer, bound_to, groups_in
 from jaxtl.model import Model
@@ -23,7 +23,7 @@ class Row:
     """One group within one stage.
 
     Attributes:
-        rate: size of the first update for a gradient of 1, as measured; with a schedule that is known, its peak.
+        rate: size of the first update for a gradient of 1, as measured; with a schedule, at its peak.
         decay: weight decay over the rate, as measured: (smallest, largest) over the row's parameters.
         decay_in_gradient: there is weight decay, but its size cannot be told because the update normalises it
             together with the gradient, as in Adam with L2 or in LAMB; ``decay`` is None then.
@@ -89,7 +89,8 @@ def explain(model: Model, optimizer: Optimizer, batch_norm: Policy = "follow") -
     """The whole decision as a table: per stage its group, rate, weight decay, BatchNorm mode, counts and bytes.
 
     Rates and weight decays are not read off settings but measured: each group's transform gets a gradient of 1 and a
-    parameter of 0, and the other way round. Where a recipe's schedule is known the rate is its peak.
+    parameter of 0, and the other way round. With a schedule it is measured at its peak, which for one of optax's is
+    that of the first 100,000 steps, and accumulated gradients are given until they make an update.
 
     Args:
         model: that would be trained.
@@ -150,7 +151,7 @@ def _measured(
     rates: dict[str, float] = {}
     decays: dict[str, float | None] = {}
     for group, paths in standing_for.items():
-        pull, decay, up, down = (flatten(updates[group]) for updates in found)
+        pull, decay, up, down = ({path: four[i] for path, four in flatten(found[group]).items()} for i in range(4))
         first = max(float(np.abs(update).max()) for update in pull.values())
         known = optimizer.rates.get(group)
         rates[group] = first if known is None else _peak(known)
@@ -165,37 +166,33 @@ def _measured(
 def _probed(group: str, optimizer: Optimizer, groups: dict[str, str], params: dict[str, Any]) -> dict[str, list[str]]:
     """The paths that are measured, each with those that it stands for.
 
-    A recipe's transforms tell arrays apart by their number of axes alone; any other may have a mask by path.
+    A recipe's transforms tell arrays apart by their name and number of axes alone; any other may have a mask by path.
     """
     standing_for: dict[Any, list[str]] = {}
     for path in by_group(groups)[group]:
-        standing_for.setdefault(params[path].ndim if group in optimizer.rates else path, []).append(path)
+        kind = (path.rpartition(".")[2], params[path].ndim)
+        standing_for.setdefault(kind if group in optimizer.rates else path, []).append(path)
     return {paths[0]: paths for paths in standing_for.values()}
 
 
 def _first_updates(
     optimizer: Optimizer, standing_for: dict[str, dict[str, list[str]]], params: dict[str, Any]
-) -> tuple[dict[str, Any], ...]:
-    """Each group's updates for a gradient of 1, for a parameter of 1, and for both, the gradient up and down.
+) -> dict[str, Any]:
+    """Each group's updates (4, ...) for a gradient of 1, for a parameter of 1, and for both, the gradient up and down.
 
     At a rate of 1 where the transform takes one.
     """
-    found: tuple[dict[str, Any], ...] = ({}, {}, {}, {})
+    given = jnp.array([1.0, 0.0, 1.0, -1.0]), jnp.array([0.0, 1.0, 1.0, 1.0])
+    found = {}
     for group, transform in optimizer.transforms.items():
-        update = optax.with_extra_args_support(transform).update
-        extra: dict[str, Any] = {"value": 1.0} | ({"rates": {group: 1.0}} if group in optimizer.rates else {})
-        for updates, (gradient, value) in zip(found, ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (-1.0, 1.0)), strict=True):
-            gradients, values = (
-                unflatten({path: jnp.full((1,) * params[path].ndim, x) for path in standing_for[group]})
-                for x in (gradient, value)
-            )
-            updates[group] = update(gradients, transform.init(values), values, **extra)[0]
+        like = unflatten({path: jnp.ones((1,) * params[path].ndim) for path in standing_for[group]})
+        extra: dict[str, Any] = {"rates": {group: 1.0}} if group in optimizer.rates else {}
+        found[group] = first_updates(transform, like, given, value=1.0, **extra)
     return found
 
 
-def _peak(rate: Any, horizon: int = 100_000) -> float:
-    steps = np.unique(np.geomspace(1, horizon, 4000).astype(int)) - 1
-    return float(jnp.max(jax.vmap(rate)(jnp.asarray(steps))))
+def _peak(rate: Any) -> float:
+    return float(jnp.max(jax.vmap(rate)(jnp.asarray(STEPS))))
 
 
 def _state_bytes(optimizer: Optimizer, groups: dict[str, str], params: dict[str, Any]) -> dict[str, int]:

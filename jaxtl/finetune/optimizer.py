@@ -11,12 +11,12 @@ import numpy as np
 import optax
 
 from jaxtl.errors import InputError
-from jaxtl.finetune.labels import FROZEN, Label, Unbound, by_group, check_label, groups_of, some_paths
+from jaxtl.finetune.labels import FROZEN, Label, Unbound, by_group, check_label, groups_of, label_of, some_paths
 from jaxtl.model import Model
 from jaxtl.models.graph import Graph
 from jaxtl.trees import map_with_path
 
-ByScale = Callable[[float], optax.GradientTransformation]
+ByScale = Callable[[float], optax.GradientTransformation | optax.MultiSteps]
 """From the factor of a group's rate to its transform."""
 
 
@@ -46,7 +46,7 @@ class Optimizer(optax.GradientTransformationExtraArgs):
         """
         if not isinstance(self.label, Unbound):
             return self
-        transforms: Mapping[str, optax.GradientTransformation] = self.transforms
+        transforms: Mapping[str, optax.GradientTransformation | optax.MultiSteps] = self.transforms
         if self._by_scale is not None:
             transforms = {group: self._by_scale(scale) for group, scale in _scales(self.label, graph).items()}
         optimizer = multi_transform(transforms, self.label.bind(graph), clip_norm=self.clip_norm)
@@ -80,7 +80,7 @@ class Optimizer(optax.GradientTransformationExtraArgs):
 
 
 def multi_transform(
-    transforms: Mapping[str, optax.GradientTransformation] | ByScale,
+    transforms: Mapping[str, optax.GradientTransformation | optax.MultiSteps] | ByScale,
     label: Label | Unbound,
     *,
     clip_norm: float | None = None,
@@ -111,7 +111,10 @@ def multi_transform(
     """
     check_label(label)
     by_scale = None if isinstance(transforms, Mapping) else _checked_function(transforms, label)
-    given = transforms if isinstance(transforms, Mapping) else {}
+    given = {
+        group: transform.gradient_transformation() if isinstance(transform, optax.MultiSteps) else transform
+        for group, transform in (transforms.items() if isinstance(transforms, Mapping) else ())
+    }
     wrong = [group for group, transform in given.items() if not isinstance(transform, optax.GradientTransformation)]
     if wrong:
         raise InputError(f"no optax transformation: {', '.join(map(repr, wrong))}; give for example optax.adamw(1e-3)")
@@ -159,7 +162,7 @@ def holds(state: optax.OptState, kind: type) -> bool:
 
 
 def bound_to(optimizer: Any, model: Model) -> Optimizer:
-    """The optimizer bound to a model's network.
+    """The optimizer bound to a model's network, and to its parameters where the label goes by their values.
 
     Raises:
         InputError: an optimizer that knows no groups, or what its label says of parts that the network does not have.
@@ -169,7 +172,22 @@ def bound_to(optimizer: Any, model: Model) -> Optimizer:
             f"the optimizer is a {type(optimizer).__name__} and knows no groups; "
             'make it with jaxtl.multi_transform({"fast": optax.adamw(1e-3)}, label)'
         )
-    return optimizer.bind(model.graph)
+    bound = optimizer.bind(model.graph)
+    groups = groups_of(model.params, bound.label)
+    if not _goes_by_values(bound.label, model.params):
+        return bound
+    fixed = multi_transform(bound.transforms, label_of(groups, model.graph), clip_norm=bound.clip_norm)
+    fixed.rates = bound.rates
+    return fixed
+
+
+def _goes_by_values(label: Label, params: Mapping[str, Any]) -> bool:
+    """Whether a label cannot tell a group by path, shape and type; optax asks it again where there is no more."""
+    try:
+        jax.eval_shape(lambda tree: (groups_of(tree, label), None)[1], params)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
+        return True
+    return False
 
 
 def groups_in(optimizer: Any, model: Model) -> dict[str, str]:

@@ -170,17 +170,39 @@ class Rates:
 def carried(before: optax.OptState, fresh: optax.OptState) -> optax.OptState:
     """A new phase's optimizer state in which the groups that were already training keep theirs.
 
-    ``fresh`` is what the new phase's optimizer makes of the parameters. Moments and counts are taken from ``before``
-    wherever the same leaf of the same group exists there, so that a group that was training goes on and any other
-    starts from zero. What is around the groups, such as clipping, may differ.
+    ``fresh`` is what the new phase's optimizer makes of the parameters. Moments and their counts are taken from
+    ``before`` wherever the same leaf of the same group exists there, so that a group that was training goes on and any
+    other starts from zero. What is around the groups, such as clipping, may differ. What belongs to the new optimizer
+    and to no parameter begins anew: the steps of optax's schedules, injected settings, gradients accumulated so far.
 
     >>> import jax.numpy as jnp
     >>> carried({"slow": jnp.ones(1)}, {"slow": jnp.zeros(1), "fast": jnp.zeros(1)})
     {'fast': Array([0.], dtype=float32), 'slow': Array([1.], dtype=float32)}
     """
     old = {_from_groups_on(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(before)[0]}
-    leaves, structure = jax.tree_util.tree_flatten_with_path(fresh)
-    return jax.tree.unflatten(structure, [old.get(_from_groups_on(path), leaf) for path, leaf in leaves])
+
+    def of(at: tuple[Any, ...], state: Any) -> Any:
+        def taken(path: tuple[Any, ...], node: Any) -> Any:
+            path = (*at, *path)
+            if type(node) not in _OF_THE_OPTIMIZER:
+                return old.get(_from_groups_on(path), node)
+            goes_on = [name for name in node._fields if name not in _OF_THE_OPTIMIZER[type(node)]]
+            return node._replace(
+                **{name: of((*path, jax.tree_util.GetAttrKey(name)), getattr(node, name)) for name in goes_on}
+            )
+
+        return jax.tree_util.tree_map_with_path(taken, state, is_leaf=lambda node: type(node) in _OF_THE_OPTIMIZER)
+
+    return of((), fresh)
+
+
+_OF_THE_OPTIMIZER: dict[type, tuple[str, ...]] = {
+    optax.ScaleByScheduleState: ("count",),
+    optax.InjectStatefulHyperparamsState: ("count", "hyperparams", "hyperparams_states"),
+    optax.MultiStepsState: ("mini_step", "gradient_step", "acc_grads", "skip_state"),
+    optax.contrib.ReduceLROnPlateauState: optax.contrib.ReduceLROnPlateauState._fields,
+}
+"""What of optax's states does not depend on the parameters' past, by the names of fields."""
 
 
 def _from_groups_on(path: tuple[Any, ...]) -> str:

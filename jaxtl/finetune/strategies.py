@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxtl.models.graph import Graph
 from jaxtl.notices import say
-from jaxtl.recipe import DEFAULT_GROUPS, FROZEN, AnyOptimizer, Phase, Recipe
+from jaxtl.recipe import DEFAULT_GROUPS, FROZEN, AnyOptimizer, Focal, Phase, Recipe
 from jaxtl.recipe.changes import as_given
 from jaxtl.recipe.recipe import SLOW_LR, strategy_optimizer
 from jaxtl.recipe.schedules import OneCycle
@@ -36,9 +36,9 @@ def expand(recipe: Recipe, graph: Graph) -> Recipe:
     l2-sp           everything, the body pulled towards its pretrained weights (Li 2018)
     ==============  ====================================================================================================
 
-    ``fine-tune`` has all its rates from the fast one, and its own schedules; ``linear-probe`` has no epochs. Where the
-    recipe sets others, it is said that they are not used; a comparison of strategies shares one recipe, so they are not
-    refused.
+    ``fine-tune`` has all its rates from the fast one, and its own schedules; ``linear-probe`` has no epochs, no mixed
+    images, and no loss but the cross entropy, without smoothing. Where the recipe sets others, it is said that they are
+    not used; a comparison of strategies shares one recipe, so they are not refused.
 
     >>> expanded = expand(Recipe.from_keywords(strategy="last-stage"), Graph("resnet18"))
     >>> expanded.groups
@@ -58,8 +58,14 @@ def expand(recipe: Recipe, graph: Graph) -> Recipe:
 
 
 def _not_used(recipe: Recipe, given: Mapping[str, AnyOptimizer]) -> list[str]:
-    if recipe.strategy == "linear-probe" and "epochs" in recipe.model_fields_set:
-        return ["strategy 'linear-probe' fits the head and trains for 0 epochs: epochs is not used; lp-ft trains"]
+    if recipe.strategy == "linear-probe":
+        epochs = ["epochs"] if "epochs" in recipe.model_fields_set else []
+        others = [name for name in ("label_smoothing", "mixup", "cutmix") if getattr(recipe, name)]
+        others += ["loss"] if isinstance(recipe.loss, Focal) else []
+        return [
+            f"strategy 'linear-probe' fits the head and trains for 0 epochs: {field} is not used; lp-ft trains"
+            for field in epochs + others
+        ]
     if recipe.strategy != "fine-tune":
         return []
     schedules = ["schedule"] if "schedule" in recipe.model_fields_set else []

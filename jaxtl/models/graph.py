@@ -6,7 +6,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -80,6 +80,10 @@ class Graph:
         if key not in _shared:
             _shared[key] = Graph(architecture, **options)
         return _shared[key]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies, and what other processes are sent, are their process's shared graph: what was compiled stays here."""
+        return partial(Graph.shared, self.architecture, **self.options), ()
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:
         """``make()`` the first time a key is asked for, and the same object ever after: for compiled functions."""

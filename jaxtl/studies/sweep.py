@@ -15,7 +15,15 @@ from jaxtl.recipe.reading import read_value
 from jaxtl.studies.comparison import check_results, seeded, written
 from jaxtl.studies.runs import Row, run_all
 
-_COUNT_WITHOUT_TRAINING = ("model", "data", "strategy", "linear_probe", "recalibrate", "precision")
+_COUNT_WITHOUT_TRAINING = (
+    "model",
+    "data",
+    "strategy",
+    "linear_probe",
+    "recalibrate",
+    "precision",
+    "class_weights",
+)
 
 
 def sweep(

@@ -29,8 +29,8 @@ from jaxtl.notices import say
 from jaxtl.recipe import Recipe, as_recipe
 from jaxtl.train.cached_phases import CachedPhase
 from jaxtl.train.checkpoint import Checkpoints, Records, check_same, saved_identity
-from jaxtl.train.fits import check_fits, check_kinds
-from jaxtl.train.fitted import fitted
+from jaxtl.train.fits import check_batches, check_fits, check_kinds
+from jaxtl.train.fitted import check_fittable, fitted
 from jaxtl.train.interrupts import AtOnceError
 from jaxtl.train.loop import Loop
 from jaxtl.train.precision import settled
@@ -116,6 +116,8 @@ def fine_tune(
     recipe = settled(expand(recipe, model.graph))
     check_task(recipe, data)
     check_labels(recipe, data)
+    check_batches(recipe, data)
+    check_fittable(model, data, recipe)
     output = None if recipe.output is None else Path(recipe.output)
     if resume and output is None:
         raise InputError("a run is continued from its output; give the recipe the output of the run")

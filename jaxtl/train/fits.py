@@ -8,6 +8,7 @@ from jaxtl.data.dataset import Data
 from jaxtl.data.problems import shown
 from jaxtl.errors import InputError, nearest
 from jaxtl.model import Model
+from jaxtl.recipe import Recipe
 
 
 def check_fits(model: Model, data: Data) -> None:
@@ -27,6 +28,26 @@ def check_fits(model: Model, data: Data) -> None:
         problems.append(f"its preprocessing is not the data's ({'; '.join(fields)}): open the data with this model")
     if problems:
         raise InputError(f"{model.name} does not fit {data.name}: " + "; ".join(problems))
+
+
+def check_batches(recipe: Recipe, data: Data) -> None:
+    """Raises ``InputError`` where the batches that there are images for cannot be computed in equal parts.
+
+    >>> from jaxtl.data.open import open_data
+    >>> from jaxtl.data.preprocess import Preprocess
+    >>> few = open_data("digits", Preprocess(size=8), samples_per_class=3)
+    >>> check_batches(Recipe(batch_size=64, accumulate=4), few)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    jaxtl.errors.InputError: digits has 30 training images, all of them a batch, and accumulate 4 does not divide ...
+    """
+    count = len(data.train)
+    if recipe.epochs and count < recipe.batch_size and count % recipe.accumulate:
+        fitting = count - count % recipe.accumulate
+        remedy = f"give a batch_size of {fitting}" if fitting else "give another accumulate"
+        raise InputError(
+            f"{data.name} has {count} training images, all of them a batch, and accumulate {recipe.accumulate} does "
+            f"not divide {count}: {remedy}"
+        )
 
 
 def check_kinds(model: object, data: object) -> None:

@@ -19,14 +19,16 @@ _STEP_LENGTHS = tuple(0.5**power for power in range(8))
 def fit_all(
     features: np.ndarray,
     labels: np.ndarray,
-    num_classes: int,
     strengths: Sequence[float],
     label_smoothing: float,
+    class_weights: np.ndarray,
+    counting: np.ndarray,
     left_out: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Kernels (S, D, K) and biases (S, K) for features (N, D) as they are, float64, one for each strength.
 
-    Strengths (S,) go from the weakest to the strongest; rows that are True in ``left_out`` (N,) do not count.
+    Strengths (S,) go from the weakest to the strongest; rows that are True in ``left_out`` (N,) do not count. Each
+    class's term of the cross entropy is weighted (K,), and so is by its class what an image counts (K,).
 
     The features are standardised and turned to their principal axes, which changes neither fit nor penalty: there each
     column's curvature can be told in advance, and with fewer images than features there are fewer columns. Shapes do
@@ -36,10 +38,12 @@ def fit_all(
     mean, scale = kept.mean(0, dtype=np.float64), kept.std(0, dtype=np.float64)
     scale[scale <= 1e-7 * np.maximum(1, abs(mean))] = np.inf  # constant: its kernel is 0
     standard = np.where(left_out[:, None], 0.0, (features - mean) / scale)
-    weights = ~left_out / len(kept)
     variances, axes = _principal_axes(standard, len(kept))
-    smoothed = (1 - label_smoothing) * np.eye(num_classes)[labels] + label_smoothing / num_classes
-    inputs = (standard @ axes, smoothed, weights, variances, np.asarray(strengths[::-1]))
+    smoothed = (1 - label_smoothing) * np.eye(len(counting))[labels] + label_smoothing / len(counting)
+    targets = smoothed * class_weights
+    sums = targets.sum(1)
+    weights = np.where(left_out, 0.0, sums * counting[labels])
+    inputs = (standard @ axes, targets / sums[:, None], weights / weights.sum(), variances, np.asarray(strengths[::-1]))
     with jax.default_matmul_precision("highest"):  # a slope of TF32's products never gets as flat as it is to
         kernels, biases = jax.device_get(_solve(*(jnp.asarray(array, jnp.float32) for array in inputs)))
     kernels = axes @ kernels[::-1].astype(np.float64) / scale[:, None]

@@ -26,7 +26,7 @@ class Task:
         name: of the loss, as in a recipe.
         per_image: ``per_image(logits, labels) -> (B,)``, to be averaged over the batch.
         score: ``score(logits, labels) -> (B,)``; higher is better. None for labels that it says nothing about.
-        score_name: "accuracy", or "mse" for the negative squared error.
+        score_name: "accuracy", or "negative_mse".
         class_weights: that the loss was made with.
         assumed: nobody named the loss. Labels (B, K) may then be shares of classes as well as several answers or
             numbers, and are refused.
@@ -127,7 +127,9 @@ def make_task(loss: AnyLoss, *, label_smoothing: float = 0.0, class_weights: Seq
             per_image = _binary_cross_entropy(label_smoothing, weights)
             return Task(loss.name, per_image, _answers_right, "accuracy", known)
         case MSE():
-            return Task(loss.name, _squared_error, lambda logits, labels: -_squared_error(logits, labels), "mse")
+            return Task(
+                loss.name, _squared_error, lambda logits, labels: -_squared_error(logits, labels), "negative_mse"
+            )
 
 
 def own_task(per_image: PerImage) -> Task:

@@ -10,12 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtl.data.dataset import Data
+from jaxtl.data.problems import shown
 from jaxtl.errors import InputError
 from jaxtl.model import Model
 from jaxtl.notices import say
 from jaxtl.train.features import HEAD, extract
 from jaxtl.train.fits import check_fits
 from jaxtl.train.logistic import fit_all
+from jaxtl.train.losses import balanced_weights
 from jaxtl.trees import flatten, unflatten
 
 STRENGTHS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
@@ -32,7 +34,8 @@ class Probe:
         kernel: float32 (D, K), for features as they were given.
         bias: float32 (K,).
         strength: of the L2 penalty that was chosen.
-        accuracies: accuracy (0 to 1) on the selection images by strength; empty where there were none to select on.
+        accuracies: accuracy (0 to 1) on the selection images by strength, weighted as the fit was; empty where there
+            were none to select on.
         val_accuracy: the chosen strength's; None where there were no images to select on.
     """
 
@@ -56,12 +59,15 @@ def fit_probe(
     strengths: Sequence[float] = STRENGTHS,
     seed: int = 0,
     label_smoothing: float = 0.0,
+    class_weights: Sequence[float] | None = None,
+    balanced: bool = False,
 ) -> Probe:
     """Fits a linear classifier to features, for several strengths of regularisation at once, and keeps the best.
 
     Minimised is the mean cross entropy plus ``strength / 2`` times the squared kernel of the features after they were
     brought to mean 0 and standard deviation 1; the bias is free. It is scikit-learn's ``LogisticRegression`` with
     ``C = 1 / (N * strength)``. The most accurate strength wins, of several the one with the lowest cross entropy.
+    With weights the mean is the weighted one, and so is the accuracy.
 
     Args:
         features: float (N, D).
@@ -72,6 +78,8 @@ def fit_probe(
         strengths: of the penalty, all above 0.
         seed: of that fifth.
         label_smoothing: as in training, from 0 up to 1.
+        class_weights: as in training, K numbers above 0.
+        balanced: images count as if all classes had as many.
 
     Raises:
         InputError: arrays that do not fit together, features that are not finite, classes without an image.
@@ -83,11 +91,13 @@ def fit_probe(
     """
     features, labels = _checked(features, labels, num_classes, "the training features")
     wanted = _checked_strengths(strengths)
-    missing = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0)
-    if len(missing):
-        raise InputError(f"class {missing[0]} has no training image; a probe needs at least one of each class")
+    check_every_class(labels, [str(label) for label in range(num_classes)])
     if not 0 <= label_smoothing < 1:
         raise InputError(f"label_smoothing must be from 0 up to 1, not {label_smoothing:g}")
+    weights = np.ones(num_classes) if class_weights is None else np.asarray(class_weights, np.float64)
+    if weights.shape != (num_classes,) or not (np.isfinite(weights) & (weights > 0)).all():
+        raise InputError(f"class_weights must be {num_classes} numbers above 0, one a class, not {class_weights}")
+    counting = np.asarray(balanced_weights(labels, num_classes)) if balanced else np.ones(num_classes)
     nobody = np.zeros(len(labels), bool)
     left_out = nobody
     if val is None:
@@ -97,16 +107,17 @@ def fit_probe(
         chosen_on = _checked(*val, num_classes, "the features to select on")
         if chosen_on[0].shape[1] != features.shape[1]:
             raise InputError(f"features to select on have {chosen_on[0].shape[1]} columns, not {features.shape[1]}")
-    kernels, biases = fit_all(features, labels, num_classes, wanted, label_smoothing, left_out)
+    kernels, biases = fit_all(features, labels, wanted, label_smoothing, weights, counting, left_out)
     if len(chosen_on[1]):
-        scores = [_score(chosen_on, kernel, bias) for kernel, bias in zip(kernels, biases, strict=True)]
+        images = (weights * counting)[chosen_on[1]]
+        scores = [_score(chosen_on, images, kernel, bias) for kernel, bias in zip(kernels, biases, strict=True)]
         best = max(range(len(wanted)), key=lambda index: (scores[index], wanted[index]))
     else:
         scores, best = [], len(wanted) - 1
         say(f"one image a class is too few to choose the probe's regularisation; it is the strongest, {wanted[best]:g}")
     if left_out.any():
         path = [max(strength, wanted[best]) for strength in wanted]
-        kernels, biases = fit_all(features, labels, num_classes, path, label_smoothing, nobody)
+        kernels, biases = fit_all(features, labels, path, label_smoothing, weights, counting, nobody)
     return Probe(
         kernel=kernels[best].astype(np.float32),
         bias=biases[best].astype(np.float32),
@@ -162,6 +173,24 @@ def check_head(model: Model) -> tuple[str, str]:
     return expected
 
 
+def check_every_class(labels: np.ndarray, classes: Sequence[str]) -> None:
+    """Raises ``InputError`` where labels (N,) are classes and one of them has no image to fit a probe to.
+
+    >>> check_every_class(np.array([0, 2, 2]), ["ant", "bee", "wasp"])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    jaxtl.errors.InputError: a linear probe needs a training image of each class, and there is none of 'bee': ...
+    """
+    if labels.ndim != 1:
+        return
+    present = set(np.unique(labels).tolist())
+    without = [repr(name) for label, name in enumerate(classes) if label not in present]
+    if without:
+        raise InputError(
+            f"a linear probe needs a training image of each class, and there is none of {shown(without)}: "
+            "add some, or train the head by steps (strategy: features)"
+        )
+
+
 def linear_probe(
     model: Model,
     data: Data,
@@ -170,21 +199,23 @@ def linear_probe(
     strengths: Sequence[float] = STRENGTHS,
     seed: int = 0,
     label_smoothing: float = 0.0,
+    class_weights: Sequence[float] | None = None,
 ) -> tuple[Model, Probe]:
     """Replaces a model's head by the one that fits the features of the training images best; the body stays as it is.
 
     The regularisation is chosen on a fifth of the *training* images: validation images play no part. It is the first
     half of LP-FT (Kumar et al., 2022, "Fine-Tuning can Distort Pretrained Features"): a head that fits keeps the
-    gradients of the first steps from distorting the body. Training images are seen with evaluation preprocessing.
+    gradients of the first steps from distorting the body. Training images are seen with evaluation preprocessing, and
+    where the data's sampling is balanced they count as if all classes had as many.
 
     Args:
         model: with as many classes as the data and a head of one linear layer.
-        data: opened with this model.
+        data: opened with this model, with an image of each class to train on.
         batch_size: images at once.
-        strengths: as for ``fit_probe``, like ``seed`` and ``label_smoothing``.
+        strengths: as for ``fit_probe``, like ``seed``, ``label_smoothing`` and ``class_weights``.
 
     Raises:
-        InputError: the model does not fit the data, or its head is not one linear layer.
+        InputError: the model does not fit the data, its head is not one linear layer, or a class has no image.
 
     >>> import jaxtl
     >>> model = jaxtl.load("cifar_resnet20.letters", num_classes=10)
@@ -195,6 +226,7 @@ def linear_probe(
     """
     check_fits(model, data)
     check_head(model)
+    check_every_class(data.train.labels, data.classes)
     features = extract(model, data, batch_size=batch_size)
     probe = fit_probe(
         features[HEAD],
@@ -203,6 +235,8 @@ def linear_probe(
         strengths=strengths,
         seed=seed,
         label_smoothing=label_smoothing,
+        class_weights=class_weights,
+        balanced=data.sampling == "balanced",
     )
     return with_probe(model, probe).replace(classes=data.classes), probe
 
@@ -242,10 +276,11 @@ def _held_out(labels: np.ndarray, seed: int) -> np.ndarray:
     return held
 
 
-def _score(given: Labelled, kernel: np.ndarray, bias: np.ndarray) -> tuple[float, float]:
-    """Accuracy and the negative mean cross entropy."""
+def _score(given: Labelled, weights: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> tuple[float, float]:
+    """Accuracy and the negative mean cross entropy of weighted images."""
     features, labels = given
     logits = features.astype(np.float64) @ kernel + bias
     shifted = logits - logits.max(1, keepdims=True)
     cross_entropy = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), labels]
-    return float((logits.argmax(1) == labels).mean()), -float(cross_entropy.mean())
+    right = logits.argmax(1) == labels
+    return float(np.average(right, weights=weights)), -float(np.average(cross_entropy, weights=weights))

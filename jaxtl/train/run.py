@@ -18,8 +18,8 @@ from jaxtl.notices import say
 from jaxtl.pretrained.load import load
 from jaxtl.recipe import Augment as AugmentRanges
 from jaxtl.recipe import DataSection, Recipe
-from jaxtl.train.evaluate import check_fits
 from jaxtl.train.fine_tune import Result, fine_tune
+from jaxtl.train.fits import check_batches, check_fits
 from jaxtl.train.fitted import check_fittable
 from jaxtl.train.task import check_task, with_task
 
@@ -114,7 +114,8 @@ def settle(model: Model, data: Data, recipe: Recipe) -> Prepared:
     check_fits(model, data)
     expanded = expand(recipe, model.graph)
     check_task(expanded, data)
-    check_fittable(model, expanded)
+    check_fittable(model, data, expanded)
+    check_batches(expanded, data)
     steps = data.steps_per_epoch(recipe.batch_size)
     phases = range(len(expanded.all_phases))
     return Prepared(model, data, expanded, tuple(make_optimizer(expanded, model, steps, phase) for phase in phases))

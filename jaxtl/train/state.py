@@ -87,7 +87,9 @@ class TrainState:
     def advance(self, model: Model, optimizer: Optimizer, batch_norm: Policy = "follow") -> TrainState:
         """The state at the beginning of a phase with another optimizer, which may train other groups.
 
-        Groups that were training keep their optimizer state, others start with a fresh one. A moving average goes on;
+        Groups that were training keep their moments and the counts of these, others start with fresh ones. Schedules
+        are the new optimizer's and begin at their start; for one that goes on, give
+        ``lambda step: schedule(step + done)``. A moving average goes on;
         what stops training keeps its average, and so do the statistics of BatchNorms that stop to adapt, by the labels
         and the policy ``batch_norm`` (as in a recipe).
 

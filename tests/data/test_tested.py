@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -65,7 +67,7 @@ def test_a_table_of_some_labels(model, tree) -> None:
 def test_numbers(model, tree) -> None:
     root = tree({"x": 2})
     (root / "t.csv").write_text("path,age,b,a\nx/image00.png,20,1,2\nx/image01.png,30,3,4\n")
-    one, two = model.replace(classes=("years",)), model.replace(classes=("a", "b"))
+    one, two = (dataclasses.replace(model, classes=classes) for classes in (("years",), ("a", "b")))
     how = {"task": "regression", "val_fraction": 1}
     assert open_data(f"csv:{root}/t.csv", one, label_column="age", **how).classes == ("years",)
     data = open_data(f"csv:{root}/t.csv", two, label_column=["b", "a"], **how)

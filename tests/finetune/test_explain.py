@@ -31,8 +31,20 @@ def _rows(transform: optax.GradientTransformation) -> dict[str, object]:
             (0.0, 0.1),
         ),
         (optax.chain(optax.sgd(1.0), optax.scale_by_schedule(lambda step: 0.5)), 0.5, (0.0, 0.0)),
+        (optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 1e-3, 10, 100), weight_decay=0.1), 1e-3, (0.1, 0.1)),
+        (
+            optax.inject_hyperparams(optax.adamw)(optax.linear_schedule(0.0, 1e-3, 5_000), weight_decay=0.1),
+            1e-3,
+            (0.1, 0.1),
+        ),
+        (optax.MultiSteps(optax.adamw(1e-3, weight_decay=0.1), 4).gradient_transformation(), 1e-3, (0.1, 0.1)),
+        (
+            optax.MultiSteps(optax.sgd(optax.linear_onecycle_schedule(50, 0.2)), 3).gradient_transformation(),
+            0.2,
+            (0.0, 0.0),
+        ),
     ],
-    ids=["adamw", "sgd", "chain", "mask", "schedule"],
+    ids=["adamw", "sgd", "chain", "mask", "schedule", "warm-up", "injected", "accumulated", "accumulated schedule"],
 )
 def test_rates_and_decays_are_measured(transform, rate: float, decay: tuple[float, float]) -> None:
     rows = _rows(transform)
@@ -145,6 +157,20 @@ def test_rates_and_decays_of_every_recipes_optimizer(entry, decay, in_gradient) 
     assert row.rate == pytest.approx(3e-4, rel=1e-4)
     assert row.decay == (None if decay is None else pytest.approx(decay, rel=1e-3, abs=1e-9))
     assert row.decay_in_gradient == in_gradient
+
+
+def test_tables_of_two_axes_have_no_decay_though_kernels_do() -> None:
+    small = {"embed_dim": 16, "depths": (1, 1), "num_heads": (2, 4), "img_size": 32}
+    model = jaxtl.load("swin_tiny_patch4_window7_224", weights=None, num_classes=3, **small)
+    first, second = model.stages[1:3]
+    recipe = Recipe.from_keywords(
+        epochs=2,
+        groups={f"{first}.*relative_position_bias_table": "all", f"{second}.*": "all", "*": "frozen"},
+        optimizer={"all": {"lr": 1e-3, "weight_decay": 0.05}},
+    )
+    rows = jaxtl.explain(model, make_optimizer(recipe, model, steps_per_epoch=5)).rows
+    found = {row.stage: row.decay for row in rows if row.group == "all"}
+    assert found == {first: (0.0, 0.0), second: pytest.approx((0.0, 0.05), rel=1e-3)}
 
 
 def test_a_row_for_each_block_stays_readable() -> None:

@@ -286,3 +286,33 @@ def test_extra_arguments_reach_the_transforms_that_take_them(clip_norm: float | 
         updates = step({group: jnp.float32(rate) for group, rate in rates.items()})
         expected = {group: -rate for group, rate in rates.items()} | {"plain": -1.0, "frozen": 0.0}
         assert {group: float(leaf["kernel"][0]) for group, leaf in updates.items()} == expected
+
+
+def test_multi_steps_are_taken_as_they_are() -> None:
+    model = small_model(until="stem")
+    optimizer = jaxtl.multi_transform({"all": optax.MultiSteps(optax.sgd(0.1), 2)}, lambda path, leaf: "all")
+    state, step = jaxtl.TrainState.create(model, optimizer), jaxtl.make_train_step(model, optimizer)
+    moved = []
+    for _ in range(2):
+        before = bits(state.params)
+        state, _ = step(state, batch())
+        moved.append(bits(state.params) != before)
+    assert moved == [False, True]
+
+
+@pytest.mark.parametrize("look", [lambda leaf: float(abs(leaf).mean()), lambda leaf: np.asarray(leaf).std()])
+def test_a_label_may_go_by_the_values_of_the_parameters(look) -> None:
+    model = small_model(until="stem")
+    middle = np.median([look(leaf) for leaf in flatten(model.params).values()])
+    large = {path for path, leaf in flatten(model.params).items() if look(leaf) > middle}
+    assert 0 < len(large) < len(flatten(model.params))
+    optimizer = jaxtl.multi_transform(
+        {"large": optax.adam(0.1)}, lambda path, leaf: "large" if look(leaf) > middle else "frozen", clip_norm=1.0
+    )
+    state = jaxtl.TrainState.create(model, optimizer)
+    step = jaxtl.make_train_step(model, optimizer)
+    for _ in range(3):
+        state, _ = step(state, batch())
+    before, after = bits(model.params), bits(state.to_model(model).params)
+    assert {path for path in before if before[path] != after[path]} == large == set(flatten(state.params))
+    assert jaxtl.explain(model, optimizer).trained == sum(flatten(model.params)[path].size for path in large)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from small_models import small_model
+from small_models import batch, small_model
 
+import jaxtl
 from jaxtl.finetune.from_recipe import make_groups, make_optimizer
 from jaxtl.finetune.phases import Position, Rates, carried, position, score, span_of
 from jaxtl.finetune.schedules import rate_table
@@ -179,3 +181,59 @@ def test_moments_and_counts_of_continuing_groups_are_carried_and_others_start_at
     assert any("'fast'" in path for path in moments)
     assert any("'slow'" in path for path in moments)
     assert not any("'deep'" in path for path in moments)
+
+
+@pytest.mark.parametrize(
+    ("make", "anew"),
+    [
+        (lambda rate: optax.adamw(optax.linear_schedule(rate, 0.0, 3)), ["[2].count"]),
+        (
+            lambda rate: optax.inject_hyperparams(optax.adam)(optax.linear_schedule(rate, 0.0, 3)),
+            [".count", ".hyperparams['learning_rate']", ".hyperparams_states['learning_rate'].count"],
+        ),
+        (lambda rate: optax.inject_hyperparams(optax.adam)(rate), [".count", ".hyperparams['learning_rate']"]),
+        (
+            lambda rate: optax.MultiSteps(optax.adam(rate), 2).gradient_transformation(),
+            [".acc_grads", ".gradient_step", ".mini_step"],
+        ),
+        (
+            lambda rate: optax.chain(
+                optax.adam(rate), optax.contrib.reduce_on_plateau(patience=0, accumulation_size=1)
+            ),
+            ["[1].best_value", "[1].plateau_count", "[1].scale"],
+        ),
+    ],
+    ids=["schedule", "scheduled setting", "setting", "accumulated", "plateau"],
+)
+def test_schedules_and_settings_of_the_new_optimizer_begin_anew_and_moments_go_on(make, anew: list[str]) -> None:
+    weights = jnp.ones(2)
+    before = optax.with_extra_args_support(make(1e-2))
+    state = before.init(weights)
+    for _ in range(3):
+        _, state = before.update(jnp.ones(2), state, weights, value=1.0)
+    fresh = make(1e-3).init(weights)
+    old, new, began = (
+        {jax.tree_util.keystr(path): leaf.tolist() for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+        for tree in (state, carried(state, fresh), fresh)
+    )
+    differs = {path for path in new if old[path] != began[path]}
+    assert {path for path in differs if new[path] == began[path]} == {
+        path for path in differs if any(path.startswith(beginning) for beginning in anew)
+    }
+    assert all(any(path.startswith(beginning) for path in differs) for beginning in anew)
+    kept = {path.rpartition(".")[2] for path in differs if new[path] == old[path]}
+    assert kept == {"mu", "nu", "count"}
+
+
+def test_the_second_phase_of_a_loop_of_ones_own_begins_its_schedule() -> None:
+    model = small_model(until="stem")
+    schedule = optax.cosine_decay_schedule(1e-2, 2)
+    optimizer = jaxtl.multi_transform({"all": optax.adamw(schedule)}, lambda path, leaf: "all")
+    step = jaxtl.make_train_step(model, optimizer)
+    state = jaxtl.TrainState.create(model, optimizer)
+    for _ in range(2):
+        state, _ = step(state, batch())
+    state = state.advance(model, optimizer)
+    before = np.array(state.params["fc"]["kernel"])
+    state, _ = step(state, batch())
+    assert 1e-3 < np.abs(state.params["fc"]["kernel"] - before).max() < 2e-2

@@ -125,6 +125,18 @@ def test_epochs_of_a_linear_probe_are_said_to_be_not_used(caplog, tmp_path) -> N
     ]
 
 
+def test_what_a_linear_probe_has_no_use_for_is_said(caplog) -> None:
+    unused = {"label_smoothing": 0.1, "mixup": 0.2, "loss": "focal"}
+    recipe = Recipe.from_keywords(strategy="linear-probe", class_weights="balanced", **unused)
+    with caplog.at_level("INFO", "jaxtl"):
+        expand(recipe, Graph("cifar_resnet20"))
+    assert [message.partition(": ")[2].partition(";")[0] for message in caplog.messages] == [
+        "label_smoothing is not used",
+        "mixup is not used",
+        "loss is not used",
+    ]
+
+
 def test_what_fine_tune_has_no_use_for_is_said_once(caplog) -> None:
     rates = {"slow": {"lr": 1e-5, "schedule": {"name": "constant"}}, "fast": {"lr": 1e-2}}
     fields = {"optimizer": rates, "schedule": {"name": "step"}, "epochs": 3}

@@ -102,6 +102,7 @@ def test_fields_of_the_training_where_nothing_trains(tmp_path) -> None:
     ):
         sweep(planned, {"optimizer.fast.lr": [0.1, 0.01], "model.until": ["stem", "layer1"]}, output=tmp_path)
     assert not list(tmp_path.iterdir())
+    sweep(planned, {"class_weights": ["balanced"]}, output=tmp_path, progress=False)
 
 
 def test_results_of_another_study_are_not_replaced(tmp_path, monkeypatch) -> None:

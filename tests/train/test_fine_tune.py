@@ -295,6 +295,13 @@ def test_a_model_that_does_not_fit_the_data_is_refused(model, data) -> None:
             jaxtl.evaluate(network, data)
 
 
+def test_batches_that_cannot_be_computed_in_parts_are_refused_at_once(model, data) -> None:
+    count = len(data.train)
+    parts = next(number for number in range(2, 9) if count % number)
+    with pytest.raises(InputError, match=rf"has {count} training images, all of them a batch, and accumulate {parts} "):
+        jaxtl.fine_tune(model, data, RECIPE, batch_size=parts * count, accumulate=parts, progress=False)
+
+
 def test_what_belongs_to_a_loop_of_ones_own_is_refused(model, data) -> None:
     for fields, what in (
         ({"groups": lambda path, leaf: "fast"}, "a label function"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -189,7 +190,8 @@ def test_another_table_has_the_columns_of_the_first(model, tmp_path, task, optio
         loss={"class": "softmax", "regression": "mse", "multi-label": "sigmoid"}[task],
     )
     training = {"recipe": recipe.model_dump(mode="json"), "data": {"source": "csv:train.csv", "split": "20%"}}
-    tuned = model.replace(classes=("breed",) if task == "regression" else ("ant", "bee"), task=task)
+    classes = ("breed",) if task == "regression" else ("ant", "bee")
+    tuned = dataclasses.replace(model, classes=classes, task=task)
     folder = jaxtl.save(model, tmp_path / "model", training=training)
     found = open_held_out(tuned, folder, f"csv:{tmp_path}/test.csv")
     assert (found.task, found.val.labels.tolist()) == (task, labels)

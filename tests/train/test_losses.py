@@ -64,7 +64,7 @@ def test_mse_is_torchs() -> None:
     ours = task.per_image(jnp.asarray(logits), jnp.asarray(shares))
     assert float(ours.mean()) == pytest.approx(functional.mse_loss(theirs, target).item(), rel=1e-6)
     np.testing.assert_array_equal(task.score(jnp.asarray(logits), jnp.asarray(shares)), -ours)
-    assert task.score_name == "mse"
+    assert task.score_name == "negative_mse"
 
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])

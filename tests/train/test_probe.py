@@ -8,8 +8,10 @@ from sklearn.linear_model import LogisticRegression
 from small_models import bits, small_model
 
 import jaxtl
+from jaxtl.data.dataset import Data
+from jaxtl.data.sources import Subset
 from jaxtl.errors import InputError
-from jaxtl.train import logistic
+from jaxtl.train import fitted, logistic
 from jaxtl.train import probe as module
 from jaxtl.train.features import extract
 from jaxtl.train.probe import Probe, fit_probe, linear_probe, with_probe
@@ -78,6 +80,41 @@ def test_label_smoothing_is_torchs(digits) -> None:
     np.testing.assert_allclose(_centred(probe(features)), _centred(expected), atol=2e-3)
 
 
+@pytest.mark.parametrize("balanced", [False, True])
+def test_class_weights_and_balanced_images_are_torchs_weights(digits, balanced) -> None:
+    import torch
+
+    features, labels = digits[0][:120, 20:40], np.concatenate([np.zeros(70, int), digits[1][70:120] % 3])
+    weights = [1.0, 6.0, 2.5]
+    standard = (features - features.mean(0)) / np.maximum(features.std(0), 1e-6)
+    x, y = torch.tensor(standard, dtype=torch.float64), torch.tensor(labels)
+    counting = torch.tensor(1 / np.bincount(labels)[labels] if balanced else np.ones(120))
+    kernel = torch.zeros(20, 3, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    solver = torch.optim.LBFGS([kernel, bias], max_iter=500, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+    smoothed = 0.9 * torch.nn.functional.one_hot(y) + 0.1 / 3
+    total = (counting * (smoothed * torch.tensor(weights)).sum(1)).sum()
+
+    def loss() -> torch.Tensor:
+        solver.zero_grad()
+        each = torch.nn.functional.cross_entropy(
+            x @ kernel + bias, y, torch.tensor(weights, dtype=torch.float64), reduction="none", label_smoothing=0.1
+        )
+        value = (counting * each).sum() / total + 0.5 * 0.01 * (kernel**2).sum()
+        value.backward()
+        return value
+
+    solver.step(loss)
+    settings = {"label_smoothing": 0.1, "class_weights": weights, "balanced": balanced}
+    probe = fit_probe(features, labels, 3, val=(features, labels), strengths=[0.01], **settings)
+    np.testing.assert_allclose(probe.kernel * features.std(0)[:, None], kernel.detach().numpy(), atol=1e-3)
+    plain = fit_probe(features, labels, 3, val=(features, labels), strengths=[0.01], label_smoothing=0.1)
+    assert not np.allclose(probe.kernel, plain.kernel, atol=1e-2)
+    right = probe(features).argmax(1) == labels
+    images = np.array(weights)[labels] * counting.numpy()
+    assert probe.val_accuracy == pytest.approx((right * images).sum() / images.sum())
+
+
 def test_more_features_than_images_are_no_hindrance(digits) -> None:
     features, labels = digits[0][:40], digits[1][:40]
     standard = (features - features.mean(0)) / np.where(features.std(0) == 0, 1, features.std(0))
@@ -132,7 +169,7 @@ def test_features_that_do_not_change_are_ignored() -> None:
 
 def test_what_cannot_be_fitted(digits) -> None:
     features, labels = digits
-    with pytest.raises(InputError, match="class 10 has no training image"):
+    with pytest.raises(InputError, match="needs a training image of each class, and there is none of '10'"):
         fit_probe(features, labels, 11)
     with pytest.raises(InputError, match=r"labels of the training features go from 0 to 9; 5 classes have 0 to 4"):
         fit_probe(features, labels, 5)
@@ -142,6 +179,8 @@ def test_what_cannot_be_fitted(digits) -> None:
     broken[7, 3] = np.nan
     with pytest.raises(InputError, match="not finite in row 7"):
         fit_probe(broken, labels, 10)
+    with pytest.raises(InputError, match="class_weights must be 10 numbers above 0"):
+        fit_probe(features, labels, 10, class_weights=[1.0, 2.0])
     with pytest.raises(InputError, match="strengths must be finite numbers above 0"):
         fit_probe(features, labels, 10, strengths=[0.0, 1.0])
     with pytest.raises(InputError, match="to select on have 63 columns, not 64"):
@@ -177,6 +216,45 @@ def test_validation_images_play_no_part(model, data) -> None:
     other.val = other.train
     again, _ = linear_probe(model, other)
     np.testing.assert_array_equal(probed.params["fc"]["kernel"], again.params["fc"]["kernel"])
+
+
+@pytest.mark.parametrize("recipe", [{"class_weights": "balanced", "label_smoothing": 0.2}, {}], ids=str)
+def test_a_recipe_hands_its_weights_on(model, data, recipe) -> None:
+    uneven = _uneven(data, sampling="shuffled" if recipe else "balanced")
+    tuned = jaxtl.fine_tune(model, uneven, strategy="linear-probe", progress=False, **recipe).model
+    features = extract(model, uneven)
+    expected, plain = (
+        fit_probe(features["head"], features.labels, 10, balanced=balanced) for balanced in (True, False)
+    )
+    np.testing.assert_allclose(tuned.params["fc"]["kernel"], expected.kernel, atol=1e-4)
+    assert not np.allclose(tuned.params["fc"]["kernel"], plain.kernel, atol=1e-2)
+
+
+def test_a_class_without_images_is_named_before_any_features(model, data, monkeypatch) -> None:
+    lacking = _uneven(data, without=3)
+    monkeypatch.setattr(module, "extract", None)
+    monkeypatch.setattr(fitted, "recalibrate", None)
+    message = "needs a training image of each class, and there is none of '3': add some"
+    with pytest.raises(InputError, match=message):
+        jaxtl.fine_tune(model, lacking, strategy="lp-ft", recalibrate=True, progress=False)
+    with pytest.raises(InputError, match=message):
+        linear_probe(model, lacking)
+
+
+def _uneven(data: Data, *, without: int | None = None, sampling: str = "shuffled") -> Data:
+    """One training image fewer of each class from the fifth on, to one of the last; or none of a class."""
+    labels = data.train.labels
+    keep = np.concatenate([np.flatnonzero(labels == k)[: min(5, 10 - k)] for k in range(10) if k != without])
+    return Data(
+        name="uneven",
+        classes=data.classes,
+        train=Subset(data.train, keep),
+        val=data.val,
+        preprocess=data.preprocess,
+        augment=data.augment,
+        split="by hand",
+        sampling=sampling,
+    )
 
 
 def test_heads_that_are_not_one_linear_layer(data) -> None:
