@@ -22,6 +22,7 @@ from jaxtl.cli_data import show_batch
 from jaxtl.cli_options import LabelColumn, LabelSeparator, PathColumn, Task, labels_of
 from jaxtl.cli_studies import COMMANDS, Config, Overrides
 from jaxtl.errors import InputError, nearest, printable
+from jaxtl.judged import in_words, said
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 _CONTINUED = {"train": "; if the run has an output, --resume continues it"} | dict.fromkeys(
@@ -151,7 +152,7 @@ def train(
     from jaxtl.train.run import train as run
 
     result = run(recipe, resume=resume)
-    best = f"best validation {_judged(result.best)} in epoch {result.best['epoch']}"
+    best = f"best validation {said(result.best)} in epoch {result.best['epoch']}"
     typer.echo(f"{best}; written to {result.output}" if result.output else best)
 
 
@@ -271,25 +272,7 @@ def _measured(metrics: dict[str, Any]) -> str:
         right = f"{metrics['correct']:g} of {metrics['count']}"
         first = f"accuracy {_percent(metrics['accuracy'])} ({right}), loss {metrics['loss']:.4f}"
     further = [name for name in metrics if name not in ("loss", "accuracy", "correct", "count")]
-    return f"{first}; {', '.join(f'{_plain(name)} {metrics[name]:.4f}' for name in further)}"
-
-
-def _judged(record: dict[str, Any]) -> str:
-    """
-    >>> _judged({"val_loss": 0.25, "val_accuracy": 0.75})
-    'accuracy 75.00 %'
-    >>> _judged({"val_loss": 0.25, "val_accuracy": 0.75, "val_mean_average_precision": 0.5})
-    'mean average precision 0.5000'
-    """
-    from jaxtl.finetune.phases import measure
-
-    name = measure(record)
-    said = _percent(record[name]) if name == "val_accuracy" else f"{record[name]:.4f}"
-    return f"{_plain(name.removeprefix('val_'))} {said}"
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ")
+    return f"{first}; {', '.join(f'{in_words(name)} {metrics[name]:.4f}' for name in further)}"
 
 
 def _percent(part: float) -> str:

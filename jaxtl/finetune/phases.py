@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from jaxtl.finetune.schedules import plateau_factor, rate_table
+from jaxtl.judged import score
 from jaxtl.recipe import FROZEN, AnySchedule, Phase, Plateau, Recipe
 
 Record = Mapping[str, Any]
@@ -53,23 +54,6 @@ def position(recipe: Recipe, history: Sequence[Record]) -> Position | None:
     if done < phases[current].epochs and not _out_of_patience(scores, phases[current].patience):
         return Position(current, done)
     return Position(current + 1, 0) if current + 1 < len(phases) else None
-
-
-def measure(record: Record) -> str:
-    """What says which record is better: for several answers an image the mean average precision, since of many labels
-    nearly all are a no, which is right without looking; for classes the accuracy; for numbers the loss.
-
-    >>> measure({"val_loss": 0.1, "val_accuracy": 0.9, "val_macro_f1": 0.0, "val_mean_average_precision": 0.3})
-    'val_mean_average_precision'
-    """
-    known = ("val_mean_average_precision", "val_accuracy")
-    return next((name for name in known if name in record), "val_loss")
-
-
-def score(record: Record) -> float:
-    """What makes one record better than another: its ``measure``, the loss negated."""
-    name = measure(record)
-    return -record[name] if name == "val_loss" else record[name]
 
 
 def _out_of_patience(scores: Sequence[float], patience: int | None) -> bool:

@@ -11,6 +11,7 @@ import yaml
 
 from jaxtl import __version__
 from jaxtl.errors import InputError
+from jaxtl.judged import SHARES, in_words, judged_by
 from jaxtl.model import Model
 from jaxtl.pretrained import tags
 from jaxtl.trees import flatten
@@ -155,8 +156,8 @@ def _data_lines(recipe: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[
 
 
 def _result_lines(result: Mapping[str, Any]) -> Iterator[str]:
-    if "val_accuracy" in result:
-        yield f"- validation accuracy: {100 * result['val_accuracy']:.2f} %"
+    if (name := judged_by(result)) in SHARES:
+        yield f"- validation {in_words(name)}: {100 * result[name]:.2f} %"
     numbers = {"val_loss": "validation loss", "train_accuracy": "training accuracy", "train_loss": "training loss"}
     for name, title in numbers.items():
         if name in result:

@@ -18,7 +18,7 @@ _MOST_AT_ENDS = len(drawing.COLOURS)
 _LONGEST_AT_END = 30  # characters
 _MOST_NUMBERS = 30  # that stand one above the other beside the axes
 _LINE = 120  # characters below the axes
-_BESIDE_NAME = 16  # characters that the line, the number and the accuracy take
+_BESIDE_NAME = 16  # characters that the line, the number and the value take
 _ROW = 0.19  # inches
 
 

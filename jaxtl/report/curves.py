@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxtl.errors import InputError
+from jaxtl.judged import SHARES, in_words, judged_by
 from jaxtl.report import curve_names, drawing
 from jaxtl.report.rate_curves import draw_rates
 
@@ -43,14 +44,16 @@ def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Pat
     figure, (loss, accuracy, rate) = drawing.figure(13.5, 4.0, 3)
     epochs = [drawing.value(record, "epoch") for record in records]
 
-    mean_precision = [100 * drawing.value(record, "val_mean_average_precision") for record in records]
-    for axes, measure, unit in ((loss, "loss", 1.0), (accuracy, "accuracy", 100.0)):
+    share = _share(records)
+    judged = [100 * drawing.value(record, share) for record in records]
+    beside = share != "val_accuracy"
+    for axes, name, unit, which in ((loss, "loss", 1.0, ""), (accuracy, "accuracy", 100.0, ", accuracy" * beside)):
         curves = {
-            words: [unit * drawing.value(record, f"{split}_{measure}") for record in records]
+            words + which: [unit * drawing.value(record, f"{split}_{name}") for record in records]
             for split, words in (("train", "training"), ("val", "validation"))
         }
-        if axes is accuracy:
-            curves["validation, mean average precision"] = mean_precision
+        if axes is accuracy and beside:
+            curves[f"validation, {in_words(share)}"] = judged
         lines = [
             drawing.curve(axes, epochs, values, colour, words)
             for colour, (words, values) in zip(drawing.COLOURS, curves.items(), strict=False)
@@ -62,13 +65,9 @@ def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Pat
     loss.set_ylabel("loss")
     highest = loss.dataLim.ymax
     loss.set_ylim(0, 1.05 * highest if math.isfinite(highest) and highest > 0 else 1)
-    drawing.title(accuracy, "Accuracy")
+    drawing.title(accuracy, in_words(share).capitalize())
     accuracy.set_ylabel("%")
-    if any(map(math.isfinite, mean_precision)):
-        _mark_best(accuracy, epochs, mean_precision, drawing.COLOURS[2])
-    else:
-        validated = [100 * drawing.value(record, "val_accuracy") for record in records]
-        _mark_best(accuracy, epochs, validated, drawing.COLOURS[1])
+    _mark_best(accuracy, epochs, judged, drawing.COLOURS[2 if beside else 1])
 
     drawing.title(rate, "Learning rate")
     draw_rates(rate, epochs, records)
@@ -82,13 +81,14 @@ def plot_history(records: Sequence[Record], path: str | os.PathLike[str]) -> Pat
 
 
 def plot_comparison(strategies: Mapping[str, Sequence[Sequence[Record]]], path: str | os.PathLike[str]) -> Path:
-    """Draws the validation accuracy of several strategies: the mean over their seeds in a band from worst to best.
+    """Draws what several strategies are judged by on validation images, the accuracy or of several labels an image the
+    mean average precision: the mean over their seeds in a band from worst to best.
 
     Few curves with short names are named where they end; others are numbered there, the best first, and named below.
 
     Args:
         strategies: for each name, the histories of its runs (one list of records for each seed). Runs may differ in
-            length; one that stopped early counts with its last accuracy from there on.
+            length; one that stopped early counts with its last value from there on.
         path: the PNG to write; its folder is made where it is missing.
 
     Returns:
@@ -107,7 +107,8 @@ def plot_comparison(strategies: Mapping[str, Sequence[Sequence[Record]]], path: 
         raise InputError(f"there is no history to draw{' for ' + ', '.join(map(repr, empty)) if empty else ''}")
     below = curve_names.go_below(strategies)
     figure, (axes,) = drawing.figure(8.0, 5.0 + (curve_names.height_below(strategies) if below else 0.0), 1)
-    curves = {name: _by_epoch(runs) for name, runs in strategies.items()}
+    share = _share(record for runs in strategies.values() for run in runs for record in run)
+    curves = {name: _by_epoch(runs, share) for name, runs in strategies.items()}
     points = _side_by_side({name: epochs for name, (epochs, _) in curves.items() if len(epochs) == 1})
     ends: list[curve_names.End] = []
     for number, (name, (epochs, values)) in enumerate(curves.items()):
@@ -122,7 +123,7 @@ def plot_comparison(strategies: Mapping[str, Sequence[Sequence[Record]]], path: 
             line = drawing.curve(axes, points.get(name, epochs), means, colour, name, drawing.line_style(number))
             ends.append(curve_names.End(finite[-1], name, line))
     seeds = max(len(runs) for runs in strategies.values())
-    drawing.title(axes, "Validation accuracy")
+    drawing.title(axes, f"Validation {in_words(share)}")
     axes.set_ylabel("%")
     if seeds > 1:
         axes.set_title(f"mean and range of {seeds} seeds", loc="right", fontsize=9, color=drawing.GREY)
@@ -132,6 +133,11 @@ def plot_comparison(strategies: Mapping[str, Sequence[Sequence[Record]]], path: 
     else:
         curve_names.write_at_ends(axes, ends)
     return drawing.save(figure, path)
+
+
+def _share(records: Iterable[Record]) -> str:
+    """The name of the share, 0 to 1, that records are judged by."""
+    return next((name for record in records if (name := judged_by(record)) in SHARES), "val_accuracy")
 
 
 def _side_by_side(points: Mapping[str, list[float]]) -> dict[str, list[float]]:
@@ -168,18 +174,16 @@ def _epoch_axis(axes: Axes, epochs: Iterable[float]) -> None:
         axes.set_xlim(min(known) - margin, max(known) + margin)
 
 
-def _by_epoch(runs: Iterable[Sequence[Record]]) -> tuple[list[float], list[list[float]]]:
-    """The epochs, and at each of them the validation accuracy in percent of every run that has one by then."""
-    accuracies = [
-        {drawing.value(record, "epoch"): 100 * drawing.value(record, "val_accuracy") for record in run} for run in runs
-    ]
-    epochs = sorted({epoch for run in accuracies for epoch in run if math.isfinite(epoch)})
-    at_each = [[_at(epoch, run) for run in accuracies] for epoch in epochs]
-    return epochs, [[accuracy for accuracy in seeds if math.isfinite(accuracy)] for seeds in at_each]
+def _by_epoch(runs: Iterable[Sequence[Record]], share: str) -> tuple[list[float], list[list[float]]]:
+    """The epochs, and at each of them the share in percent of every run that has one by then."""
+    values = [{drawing.value(record, "epoch"): 100 * drawing.value(record, share) for record in run} for run in runs]
+    epochs = sorted({epoch for run in values for epoch in run if math.isfinite(epoch)})
+    at_each = [[_at(epoch, run) for run in values] for epoch in epochs]
+    return epochs, [[value for value in seeds if math.isfinite(value)] for seeds in at_each]
 
 
 def _at(epoch: float, run: Mapping[float, float]) -> float:
-    """A run's accuracy at an epoch; behind its end the last one."""
+    """A run's value at an epoch; behind its end the last one."""
     last = max(run, default=math.inf)
     return run[last] if epoch > last else run.get(epoch, math.nan)
 

@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from jaxtl.errors import InputError
+from jaxtl.judged import in_words
 from jaxtl.report import drawing
 
 Record = Mapping[str, Any]
 
 
 def plot_transferability(rows: Sequence[Record], stages: Sequence[Record], path: str | os.PathLike[str]) -> Path:
-    """Draws accuracy against the number of frozen stages, and beside it how far full fine-tuning moved each stage.
+    """Draws how good runs are against the number of frozen stages, and beside it how far full fine-tuning moved each
+    stage.
 
     Args:
         rows: for each number of frozen stages ``frozen``, ``stage`` (the last frozen one, None for none), ``mean``,
-            ``lowest`` and ``highest`` accuracy (0 to 1).
+            ``lowest`` and ``highest`` (0 to 1) of what ``measure`` names, ``"val_accuracy"`` where it is missing or
+            None.
         stages: for each stage ``stage``, ``distance`` (relative change of its weights; None leaves a gap) and
             ``similarity`` (of its outputs before and after, 0 to 1).
         path: the PNG to write; its folder is made where it is missing.
@@ -34,17 +37,18 @@ def plot_transferability(rows: Sequence[Record], stages: Sequence[Record], path:
     'transferability.png'
     """
     if not rows:
-        raise InputError("there is no accuracy to draw: no run has finished")
-    figure, (accuracy, moved) = drawing.figure(11.0, 4.2, 2)
+        raise InputError("there is no result to draw: no run has finished")
+    measure = next((row["measure"] for row in rows if row.get("measure")), "val_accuracy")
+    figure, (judged, moved) = drawing.figure(11.0, 4.2, 2)
 
     frozen = [row["frozen"] for row in rows]
     low, middle, high = ([100 * drawing.value(row, key) for row in rows] for key in ("lowest", "mean", "highest"))
-    accuracy.fill_between(frozen, low, high, color=drawing.COLOURS[0], alpha=0.16, linewidth=0)
-    accuracy.plot(frozen, middle, color=drawing.COLOURS[0], linewidth=2, marker="o", markersize=4)
-    accuracy.set_xticks(frozen, [str(row["stage"] or "none") for row in rows], rotation=30, ha="right")
-    accuracy.set_xlabel("frozen up to", color="#444444")
-    accuracy.set_ylabel("%")
-    drawing.title(accuracy, "Validation accuracy")
+    judged.fill_between(frozen, low, high, color=drawing.COLOURS[0], alpha=0.16, linewidth=0)
+    judged.plot(frozen, middle, color=drawing.COLOURS[0], linewidth=2, marker="o", markersize=4)
+    judged.set_xticks(frozen, [str(row["stage"] or "none") for row in rows], rotation=30, ha="right")
+    judged.set_xlabel("frozen up to", color="#444444")
+    judged.set_ylabel("%")
+    drawing.title(judged, f"Validation {in_words(measure)}")
 
     places = range(len(stages))
     distances = [drawing.value(stage, "distance") for stage in stages]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from jaxtl.errors import InputError
 from jaxtl.notices import quiet
-from jaxtl.recipe import MSE, Recipe
+from jaxtl.recipe import MSE, Recipe, Sigmoid
 from jaxtl.recipe.problems import listed
 from jaxtl.train.fine_tune import weights_fingerprint
 from jaxtl.train.run import Prepared, prepare, settle
@@ -40,6 +40,11 @@ def check_all(recipes: Mapping[str, Sequence[Recipe]], done: Mapping[str, Sequen
     jaxtl.errors.InputError: studies compare accuracies, and the loss 'mse' has none
     """
     found = _Found()
+    if len({isinstance(recipe.loss, Sigmoid) for its in recipes.values() for recipe in its}) > 1:
+        raise InputError(
+            "runs with the loss 'sigmoid' are judged by the mean average precision and others by the accuracy, which "
+            "are not to be compared; give all runs of the study 'sigmoid', or none"
+        )
     problems: dict[str, list[str]] = {}
     for name, its in recipes.items():
         try:

@@ -34,7 +34,8 @@ def compare(
     """Trains every strategy with the same images, epochs, batch size and seeds, and says what each comes to.
 
     A study that was interrupted is continued by the same call: whole runs are not repeated. Accuracies are those after
-    the last epoch, so that none is the best of several.
+    the last epoch, so that none is the best of several. Where images have several labels, mean average precisions
+    take their place, here as in the table and the curves.
 
     Args:
         recipe: everything that the strategies share, with ``model`` and ``data``. What a strategy decides (groups,
@@ -47,9 +48,11 @@ def compare(
         progress: print how it goes, and the table.
 
     Returns:
-        A row for each strategy: ``name``, ``mean``, ``lowest``, ``highest`` and ``accuracies`` (0 to 1, one for each
-        seed), ``diverged`` (how many runs did; these have the accuracy None and don't count in the rest), ``trained``
-        (part of the parameters that changed), ``seconds`` of a run.
+        A row for each strategy: ``name``, ``measure`` (what it is judged by, as records name it: ``"val_accuracy"``, or
+        of several labels an image ``"val_mean_average_precision"``; None where all runs diverged), ``mean``,
+        ``lowest``, ``highest`` and ``accuracies`` (0 to 1, one for each seed), ``diverged`` (how many runs did; these
+        have the accuracy None and don't count in the rest), ``trained`` (part of the parameters that changed),
+        ``seconds`` of a run.
 
     Raises:
         InputError: unknown strategies, what keeps any run from being done or compared, or an output that holds runs of
@@ -63,7 +66,7 @@ def compare(
     recipes = {name: seeded(its, name, seeds, output, shared) for name, its in named.items()}
     check_results(output, named)
     images = "" if samples is None else f"{samples} training images, "
-    title = f"Accuracy on validation images: {images}{recipe.epochs} epochs, {seeds} seed{'s' * (seeds != 1)}"
+    title = f"validation images: {images}{recipe.epochs} epochs, {seeds} seed{'s' * (seeds != 1)}"
     found = run_all(recipes, progress=progress, title=title, label="strategy")
     return written(output, found, {"samples": samples, "epochs": recipe.epochs, "seeds": seeds})
 

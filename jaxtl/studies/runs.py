@@ -15,6 +15,7 @@ import numpy as np
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
 from jaxtl.files import write_whole
+from jaxtl.judged import in_words, judged_by, said
 from jaxtl.model import Model
 from jaxtl.notices import quiet
 from jaxtl.recipe import Recipe
@@ -36,7 +37,6 @@ class Run:
 
     Attributes:
         history: the records of ``fine_tune``.
-        accuracy: on validation images after the last epoch, 0 to 1; None for a run that diverged.
         trained: part of the parameters that training changed, 0 to 1; None for a run that diverged.
         seconds: spent on training and validation.
         start: what it started from.
@@ -44,11 +44,15 @@ class Run:
     """
 
     history: Records
-    accuracy: float | None
     trained: float | None
     seconds: float
     start: Start
     diverged: str | None = None
+
+    @property
+    def last(self) -> dict[str, Any] | None:
+        """The record after the last epoch, which says how good the run is; None for a run that diverged."""
+        return self.history[-1] if self.diverged is None else None
 
 
 class Runner:
@@ -82,10 +86,9 @@ class Runner:
             result = fine_tune(prepared.model, data, prepared.recipe, resume=_begun(folder), progress=self._progress)
         except FloatingPointError as error:
             history = read_history(folder)
-            return Run(history, None, None, _seconds(history), start, diverged=str(error))
+            return Run(history, None, _seconds(history), start, diverged=str(error))
         return Run(
             history=result.history,
-            accuracy=float(result.history[-1]["val_accuracy"]),
             trained=changed_part(prepared.model, result.model),
             seconds=_seconds(result.history),
             start=start,
@@ -99,11 +102,12 @@ class Runner:
 
 
 def run_all(
-    recipes: Mapping[str, Sequence[Recipe]], *, progress: bool = True, title: str = "", label: str = "run"
+    recipes: Mapping[str, Sequence[Recipe]], *, title: str, label: str, progress: bool = True
 ) -> dict[str, list[Run]]:
     """The runs of every name, one for each seed; all names take their turn with a seed before the next.
 
-    With ``progress`` it shows how each run goes on, a line for each that is done, and a table of all.
+    With ``progress`` it shows how each run goes on, a line for each that is done, and a table of all, whose title
+    begins with what the runs are judged by.
 
     Raises:
         InputError: what keeps any of them from being done or compared, before the first is.
@@ -129,17 +133,21 @@ def run_all(
 def row(name: str, runs: Sequence[Run]) -> Row:
     """What the runs of one name come to: accuracies are those after the last epoch, 0 to 1; seconds are a run's.
 
-    ``accuracies`` has None for runs that diverged, ``diverged`` says how many did, and the other numbers are over
-    those that did not, None where all did.
+    ``measure`` is the name of what they are judged by; where that is not the accuracy, it stands in its place.
+    ``accuracies`` has None for runs that diverged, ``diverged`` says how many did, and the rest is over those that did
+    not, None where all did.
     """
-    accuracies = [run.accuracy for run in runs if run.accuracy is not None]
+    measure = next((judged_by(run.last) for run in runs if run.last is not None), None)
+    found = [None if measure is None or run.last is None else float(run.last[measure]) for run in runs]
+    accuracies = [accuracy for accuracy in found if accuracy is not None]
     trained = [run.trained for run in runs if run.trained is not None]
     return {
         "name": name,
+        "measure": measure,
         "mean": mean(accuracies) if accuracies else None,
         "lowest": min(accuracies, default=None),
         "highest": max(accuracies, default=None),
-        "accuracies": [run.accuracy for run in runs],
+        "accuracies": found,
         "diverged": len(runs) - len(accuracies),
         "trained": mean(trained) if trained else None,
         "seconds": mean(run.seconds for run in runs),
@@ -239,14 +247,15 @@ def _read(folder: Path, settings: Mapping[str, Any]) -> Run:
 
 
 def _outcome(run: Run) -> str:
-    return f"diverged: {run.diverged}" if run.accuracy is None else percent(run.accuracy)
+    return f"diverged: {run.diverged}" if run.last is None else said(run.last, decimals=1)
 
 
 def _table(rows: Sequence[Row], title: str, label: str) -> Any:
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, box=box.SIMPLE_HEAD)
+    measure = next((found["measure"] for found in rows if found["measure"]), "val_accuracy")
+    table = Table(title=f"{in_words(measure).capitalize()} on {title}", box=box.SIMPLE_HEAD)
     table.add_column(label, overflow="fold")
     columns: dict[str, Callable[[Row], str]] = {
         "mean": lambda row: _part(row["mean"]),

@@ -61,7 +61,7 @@ def sweep(
             recipes[name] = seeded(recipe.replace(**settings), name, seeds, output)
     _check_effect(fields, recipes)
     check_results(output, recipes)
-    title = f"Accuracy on validation images: {seeds} seed{'s' * (seeds != 1)}"
+    title = f"validation images: {seeds} seed{'s' * (seeds != 1)}"
     found = run_all(recipes, progress=progress, title=title, label=", ".join(fields))
     return written(output, found, {"seeds": seeds}, combinations)
 

@@ -57,7 +57,7 @@ def transferability(recipe: Recipe, *, output: str | Path, seeds: int = 1, progr
         for count in range(len(body) + 1)
     }
     check_results(folder, recipes)
-    title = f"Accuracy on validation images by frozen stages: {recipe.epochs} epochs, {seeds} seed{'s' * (seeds != 1)}"
+    title = f"validation images by frozen stages: {recipe.epochs} epochs, {seeds} seed{'s' * (seeds != 1)}"
     found = run_all(recipes, progress=progress, title=title, label="frozen")
     rows = _rows(found, body)
     whole = zip(recipes["frozen-0"], found["frozen-0"], strict=True)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxtl.errors import InputError
-from jaxtl.finetune.phases import score
+from jaxtl.judged import score
 from jaxtl.train.interrupts import held_back
 from jaxtl.train.state import TrainState
 

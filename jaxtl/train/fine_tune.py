@@ -21,9 +21,10 @@ from jaxtl.compiled import keep_compiled
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
 from jaxtl.finetune.misuse import warnings_for
-from jaxtl.finetune.phases import position, score
+from jaxtl.finetune.phases import position
 from jaxtl.finetune.strategies import expand
 from jaxtl.huge_pages import say_where_lacking
+from jaxtl.judged import score
 from jaxtl.model import Model
 from jaxtl.notices import say
 from jaxtl.recipe import Recipe, as_recipe

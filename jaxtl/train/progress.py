@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+from jaxtl.judged import SHARES, judged_by, said
+
 LATE = 2
 """Metrics are read this many steps late, so that reading them never waits for the device."""
 
@@ -63,12 +65,11 @@ class Progress:
         """Prints an epoch's line."""
         if self._shown:
             parts = [f"epoch {record['epoch']}/{epochs}"]
-            for split in ("train", "val"):
-                numbers = [f"loss {record[f'{split}_loss']:.3f}"] if f"{split}_loss" in record else []
-                if f"{split}_accuracy" in record:
-                    numbers.append(f"accuracy {100 * record[f'{split}_accuracy']:.2f} %")
-                if numbers:
-                    parts.append(f"{split}: {', '.join(numbers)}")
+            if "train_loss" in record:
+                right = f", accuracy {100 * record['train_accuracy']:.2f} %" if "train_accuracy" in record else ""
+                parts.append(f"train: loss {record['train_loss']:.3f}{right}")
+            judged = f", {said(record)}" if judged_by(record) in SHARES else ""
+            parts.append(f"val: loss {record['val_loss']:.3f}{judged}")
             parts.append(f"{record['images_per_second']:.0f} images/s, {record['seconds']:.0f} s")
             self._bar.console.print("  ".join(parts), highlight=False, soft_wrap=True)
 

@@ -11,8 +11,9 @@ from small_models import batch, small_model
 
 import jaxtl
 from jaxtl.finetune.from_recipe import make_groups, make_optimizer
-from jaxtl.finetune.phases import Position, Rates, carried, position, score, span_of
+from jaxtl.finetune.phases import Position, Rates, carried, position, span_of
 from jaxtl.finetune.schedules import rate_table
+from jaxtl.judged import score
 from jaxtl.recipe import Constant, Cosine, OneCycle, Recipe
 from jaxtl.trees import partition
 

@@ -49,6 +49,18 @@ def test_a_run_is_told_in_the_card(run) -> None:
         assert expected in text, expected
 
 
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        ({"val_accuracy": 0.97, "val_mean_average_precision": 0.4}, ["- validation mean average precision: 40.00 %"]),
+        ({"val_loss": 0.5}, ["- validation loss: 0.5000"]),
+    ],
+)
+def test_the_result_is_what_the_best_epoch_was_chosen_by(result, told) -> None:
+    text = card(small_model("resnet18", layers=(1, 1, 1, 1)), {"result": result})
+    assert [line for line in text.splitlines() if line.startswith("- validation")] == told
+
+
 def test_the_front_matter_is_what_the_hub_reads() -> None:
     model = small_model("resnet18", layers=(1, 1, 1, 1)).replace(classes=CLASSES, name="resnet18.a1_in1k")
     text = card(model.replace(license="apache-2.0", pretrained=True))

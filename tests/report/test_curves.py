@@ -63,6 +63,20 @@ def test_the_best_epoch_of_several_labels_is_that_of_the_highest_average_precisi
     accuracy = drawn[0].axes[1]
     assert accuracy.get_title("right") == "best 90.0 %, epoch 1"
     assert lines(accuracy)["validation, mean average precision"][1] == pytest.approx([90, 45, 30, 22.5])
+    assert accuracy.get_title("left") == "Mean average precision"
+    assert list(lines(accuracy))[:2] == ["training, accuracy", "validation, accuracy"]
+
+
+def test_strategies_are_compared_by_the_average_precision_of_several_labels(tmp_path, drawn):
+    runs = {
+        name: [[record | {"val_mean_average_precision": last * record["epoch"] / 4} for record in history()]]
+        for name, last in (("a", 0.4), ("b", 0.6))
+    }
+    plot_comparison(runs, tmp_path / "comparison.png")
+    (axes,) = drawn[0].axes
+    assert axes.get_title("left") == "Validation mean average precision"
+    assert lines(axes)["a"][1] == pytest.approx([10, 20, 30, 40])
+    assert [text.get_text() for text in axes.texts] == ["a  40.0 %", "b  60.0 %"]
 
 
 def test_a_png_with_something_on_it(tmp_path):

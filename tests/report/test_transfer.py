@@ -36,8 +36,22 @@ def test_shows_accuracies_distances_and_similarities(tmp_path, drawn) -> None:
         assert len(np.unique(np.asarray(image.convert("L")))) > 10
 
 
+@pytest.mark.parametrize(
+    ("measures", "title"),
+    [
+        ((None, "val_accuracy"), "Validation accuracy"),
+        ((None, "val_mean_average_precision"), "Validation mean average precision"),
+        ((None, None), "Validation accuracy"),
+    ],
+)
+def test_names_what_runs_are_judged_by(measures, title, tmp_path, drawn) -> None:
+    rows = [row | {"measure": measure} for row, measure in zip(ROWS, measures, strict=True)]
+    plot_transferability(rows, STAGES, tmp_path / "named.png")
+    assert drawn[0].axes[0].get_title("left") == title
+
+
 def test_gaps_and_nothing(tmp_path, drawn) -> None:
     plot_transferability([{**ROWS[0], "mean": None}], [], tmp_path / "one.png")
     assert math.isnan(drawn[0].axes[0].lines[0].get_ydata()[0])
-    with pytest.raises(InputError, match="no accuracy to draw"):
+    with pytest.raises(InputError, match="no result to draw"):
         plot_transferability([], STAGES, tmp_path / "none.png")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from PIL import Image
 
 from jaxtl.errors import InputError
 from jaxtl.recipe import Recipe
@@ -32,10 +33,29 @@ def test_one_run_for_each_combination(tmp_path, capsys, monkeypatch) -> None:
         stored = json.loads((tmp_path / row["name"] / "seed-0" / "run.json").read_text())
         assert stored["recipe"]["optimizer"]["fast"]["lr"] == row["settings"]["optimizer.fast.lr"]
         assert stored["recipe"]["label_smoothing"] == row["settings"]["label_smoothing"]
-        assert row["accuracies"] == [stored["history"][-1]["val_accuracy"]]
+        assert (row["measure"], row["accuracies"]) == ("val_accuracy", [stored["history"][-1]["val_accuracy"]])
     assert json.loads((tmp_path / "results.json").read_text())["rows"] == rows
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert "optimizer.fast.lr=0.01,label_smoothing=0.1" in capsys.readouterr().out
+
+
+def test_runs_of_several_labels_are_judged_by_the_mean_average_precision(tmp_path, capsys) -> None:
+    lines = "\n".join(f"{number}.png,red;of {number % 4}" for number in range(12))
+    (tmp_path / "labels.csv").write_text(f"path,label\n{lines}\n")
+    for number in range(12):
+        Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    data = {"source": f"csv:{tmp_path / 'labels.csv'}", "size": 8, "augment": "none", "val_fraction": 0.5}
+    recipe = RECIPE.replace(loss="sigmoid", data=data, batch_size=6)
+    (row,) = sweep(recipe, {"optimizer.fast.lr": [0.1]}, output=tmp_path / "out")
+    stored = json.loads((tmp_path / "out" / row["name"] / "seed-0" / "run.json").read_text())
+    last = stored["history"][-1]
+    assert last["val_mean_average_precision"] != last["val_accuracy"]
+    assert (row["measure"], row["accuracies"]) == ("val_mean_average_precision", [last["val_mean_average_precision"]])
+    printed = capsys.readouterr().out
+    assert f"seed 0: mean average precision {100 * row['mean']:.1f} %" in printed
+    assert "Mean average precision on validation images: 1 seed" in printed
+    with pytest.raises(InputError, match="the loss 'sigmoid' are judged by the mean average precision and others by"):
+        sweep(recipe, {"loss.name": ["sigmoid", "softmax"]}, output=tmp_path / "mixed")
 
 
 def test_the_kinds_of_an_optimizer_are_values_too(tmp_path) -> None:
@@ -74,7 +94,7 @@ def test_a_value_that_diverges_is_told_and_the_others_are_tried(tmp_path, capsys
 def test_where_all_diverge_there_is_nothing_to_draw(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(training, "fine_tune", diverging)
     rows = sweep(RECIPE, {"optimizer.fast.lr": [1, 2]}, output=tmp_path, seeds=2)
-    assert [(row["accuracies"], row["diverged"]) for row in rows] == [([None, None], 2)] * 2
+    assert [(row["accuracies"], row["diverged"], row["measure"]) for row in rows] == [([None, None], 2, None)] * 2
     assert not (tmp_path / "curves.png").exists()
 
 
