@@ -32,6 +32,11 @@ def on_gpu() -> bool:
     return device().platform == "gpu"
 
 
+def device_memory() -> int | None:
+    """Bytes of the device's memory; None where it does not tell."""
+    return (device().memory_stats() or {}).get("bytes_limit")
+
+
 def from_ampere_on() -> bool:
     """Whether it is an NVIDIA GPU of the generation Ampere (2020) or a newer one, fast in bfloat16."""
     generation = str(getattr(device(), "compute_capability", "")).partition(".")[0]

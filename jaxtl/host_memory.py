@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PROC, _GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+_LIMIT = {1: "memory.limit_in_bytes", 2: "memory.max"}
+_USE = {1: "memory.usage_in_bytes", 2: "memory.current"}
+_OF_ALL = {1: "total_", 2: ""}  # in front of what counts the groups within too
 
 
 def total_memory() -> int:
@@ -16,25 +19,25 @@ def total_memory() -> int:
     >>> total_memory() > 2**20
     True
     """
-    return min((os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_limits()))
+    return min((os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *(limit for limit, _ in _limits())))
 
 
 def free_memory() -> int:
-    """Bytes of it that nothing takes, where the system tells: Linux does.
+    """Bytes of it that nothing takes, where the system tells: Linux does. What only caches files counts as free.
 
     >>> 0 < free_memory() <= total_memory()
     True
     """
+    free = [total_memory(), *(limit - used for limit, used in _limits())]
     with contextlib.suppress(OSError):
-        for line in (_PROC / "meminfo").read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name == "MemAvailable":
-                return min(total_memory(), 1024 * int(value.split()[0]))
-    return total_memory()
+        available = _numbers(_PROC / "meminfo").get("MemAvailable:")
+        free += [] if available is None else [1024 * available]
+    return max(0, min(free))
 
 
-def _limits() -> Iterator[int]:
-    """Of both versions of control groups, from the process's own up to the root, which is the container's in one."""
+def _limits() -> Iterator[tuple[int, int]]:
+    """Limit and use of both versions of control groups, from the process's own up to the root, which is the
+    container's in one."""
     try:
         own = (_PROC / "self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -43,8 +46,24 @@ def _limits() -> Iterator[int]:
         _, controllers, path = line.split(":", 2)
         if controllers not in ("", "memory"):
             continue
-        root, name = (_GROUPS / "memory", "memory.limit_in_bytes") if controllers else (_GROUPS, "memory.max")
+        version = 1 if controllers else 2
+        root = _GROUPS / "memory" if version == 1 else _GROUPS
         group = root / path.lstrip("/")
         for folder in (group, *(parent for parent in group.parents if parent.is_relative_to(root))):
             with contextlib.suppress(OSError, ValueError):  # no such folder in a container, or "max"
-                yield int((folder / name).read_text(encoding="utf-8"))
+                yield int((folder / _LIMIT[version]).read_text(encoding="utf-8")), _used(folder, version)
+
+
+def _used(group: Path, version: int) -> int:
+    """Bytes that a control group and those in it hold, 0 where it does not tell."""
+    with contextlib.suppress(OSError):
+        held = int((group / _USE[version]).read_text(encoding="utf-8"))
+        parts = _numbers(group / "memory.stat")
+        return held - sum(parts.get(f"{_OF_ALL[version]}{kind}", 0) for kind in ("active_file", "inactive_file"))
+    return 0
+
+
+def _numbers(table: Path) -> dict[str, int]:
+    """The first number of each line by the word in front of it."""
+    lines = map(str.split, table.read_text(encoding="utf-8").splitlines())
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1}

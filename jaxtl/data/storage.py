@@ -181,11 +181,11 @@ def device_bytes() -> int | None:
     """Memory of the default device in bytes; None for a CPU, where it does not tell, and with several processes."""
     import jax
 
-    from jaxtl.backend import device, on_cpu
+    from jaxtl.backend import device_memory, on_cpu
 
     if on_cpu() or jax.process_count() > 1:
         return None
-    return (device().memory_stats() or {}).get("bytes_limit")
+    return device_memory()
 
 
 def _bytes(count: int) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 
-from jaxtl import cache
+from jaxtl import backend, cache
 from jaxtl.backend import on_cpu
 from jaxtl.data.dataset import Data
-from jaxtl.data.storage import device_bytes
 from jaxtl.errors import InputError
 from jaxtl.finetune.batch_norm import modes_of
 from jaxtl.finetune.frozen_prefix import frozen_prefix
@@ -23,6 +22,7 @@ from jaxtl.models.graph import POOLED, Graph
 from jaxtl.notices import say
 from jaxtl.recipe import Recipe
 from jaxtl.train.feature_cache import FixedPart
+from jaxtl.train.features_kept import lack
 from jaxtl.train.precision import computed_in
 
 VIEWS = 5
@@ -42,14 +42,14 @@ class CachedPhase:
         views: variants of each training image.
         row: shape and type of one image's features.
         whole: an epoch is one dispatch over features on the device; else each batch is gathered by the host.
-        on_disk: all of them have room there; else the host makes some in its memory.
+        place: where they are kept: ``disk``, ``memory``, or ``both``.
     """
 
     after: str
     views: int
     row: jax.ShapeDtypeStruct
     whole: bool
-    on_disk: bool
+    place: str
 
     @property
     def identity(self) -> list[Any]:
@@ -81,13 +81,13 @@ def cached_phases(
         begun_with: of a run that goes on, what it began with: that stays, whatever there is room for by now.
 
     Raises:
-        InputError: there is no room any more for what a run that goes on began with.
+        InputError: neither the disk nor the whole memory holds any more what a run that goes on began with.
     """
     phases = range(len(recipe.all_phases))
     if begun_with is not None and len(begun_with) != len(phases):
         begun_with = None  # of another recipe
     found = tuple(
-        _cached(model, data, recipe, number, optimizer(number), None if begun_with is None else (begun_with[number],))
+        _cached(model, data, recipe, number, optimizer, None if begun_with is None else (begun_with[number],))
         for number in phases
     )
     used = {number: phase for number, phase in enumerate(found, 1) if phase}
@@ -98,14 +98,17 @@ def cached_phases(
         ]
         views = max(phase.views for phase in used.values())
         times = f"for {views} variants of each image" if views > 1 else "once for each image"
-        kept = f"kept in {cache.cache_folder()}"
-        if not all(phase.on_disk for phase in used.values()):
-            kept += ", and in memory what has no room there"
         say(
-            f"{' and '.join(parts)} stays as it is: computed {times} and {kept}; "
-            "feature_cache: false computes it in every epoch"
+            f"{' and '.join(parts)} stays as it is: computed {times} and kept "
+            f"{_where({phase.place for phase in used.values()})}; feature_cache: false computes it in every epoch"
         )
     return found
+
+
+def _where(places: set[str]) -> str:
+    if places == {"memory"}:
+        return "in memory, for this run alone"
+    return f"in {cache.cache_folder()}{'' if places == {'disk'} else ', and in memory what has no room there'}"
 
 
 def _cached(
@@ -113,7 +116,7 @@ def _cached(
     data: Data,
     recipe: Recipe,
     number: int,
-    optimizer: Optimizer,
+    optimizer: Callable[[int], Optimizer],
     then: tuple[list[Any] | None] | None,
 ) -> CachedPhase | None:
     """``then``: what a run that goes on began with; None for one that begins."""
@@ -121,39 +124,52 @@ def _cached(
     views = recipe.views or (VIEWS if data.augment.is_random else 1)
     if not recipe.feature_cache or recipe.mixup or recipe.cutmix or epochs <= views:
         return None
-    groups = groups_in(optimizer, model)
-    after = frozen_prefix(model.graph, groups, modes_of(model.graph, groups, recipe.batch_norm))
+    after = _fixed(model, recipe, optimizer(number))
     if after is None:
         return None
     part = FixedPart(model.graph, model.params, model.batch_stats, model.preprocess, after, computed_in(recipe))
     row = part.shape(data.train_preprocess.size, data.preprocess.channels)
-    needed = (views * len(data.train) + len(data.val)) * math.prod(row.shape) * row.dtype.itemsize
+    row_size = math.prod(row.shape) * row.dtype.itemsize
+    needed = (views * len(data.train) + len(data.val)) * row_size
     resident = needed <= RESIDENT * device_memory()
-    room, memory = cache.room(), IN_MEMORY * free_memory()
     whole = resident and not _slow_in_a_loop(model.graph, after)
-    found = CachedPhase(after, views, row, whole, on_disk=needed <= room)
     if then is not None:
         if then[0] is None:
             return None
-        found = replace(found, whole=then[0][2])
-    if needed > max(room, memory):
+        whole = then[0][2]
+    room, memory = cache.room(), IN_MEMORY * free_memory() if then is None else total_memory()
+    look = needed > room and _as_given(model, recipe, optimizer, number, after)
+    lacking = lack(part, data, recipe, views, row_size, look=look)
+    if lacking.size > max(room, memory):
         sizes = (
             f"take {needed / 2**30:.1f} GB, and there is room for {room / 2**30:.1f} GB in {cache.cache_folder()} "
             f"(JAXTL_CACHE, JAXTL_CACHE_LIMIT) and for {memory / 2**30:.1f} GB in memory"
         )
         if then is not None:
             raise InputError(
-                f"the run began with cached features of {after}, which {sizes}: free some space, or name another "
-                "folder, to continue it"
+                f"the run began with cached features of {after}, which {sizes}: free some space, name another "
+                "folder, or use a machine with more memory, to continue it"
             )
         say(f"the output of {after} would {sizes}: it is computed in every epoch")
         return None
-    return found
+    return CachedPhase(after, views, row, whole, lacking.place(room))
+
+
+def _fixed(model: Model, recipe: Recipe, optimizer: Optimizer) -> str | None:
+    groups = groups_in(optimizer, model)
+    return frozen_prefix(model.graph, groups, modes_of(model.graph, groups, recipe.batch_norm))
+
+
+def _as_given(model: Model, recipe: Recipe, optimizer: Callable[[int], Optimizer], number: int, after: str) -> bool:
+    """Whether a phase finds the part up to a stage as the model has it, so that its features can be looked for."""
+    places = [None, *model.graph.stages[:-1], POOLED]
+    before = [places.index(_fixed(model, recipe, optimizer(earlier))) for earlier in range(number)]
+    return not recipe.recalibrate and all(place >= places.index(after) for place in before)
 
 
 def device_memory() -> int:
     """Bytes of the default device; of a CPU those that the process may take, and 0 where a device does not tell."""
-    return total_memory() if on_cpu() else device_bytes() or 0
+    return total_memory() if on_cpu() else backend.device_memory() or 0
 
 
 def _slow_in_a_loop(graph: Graph, after: str) -> bool:

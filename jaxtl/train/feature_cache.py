@@ -94,6 +94,17 @@ class FixedPart:
         return digest.hexdigest()
 
 
+def variant(data: Data, view: int) -> int | None:
+    """Which variant of the training images a view takes; None, evaluation's pixels, where all are alike."""
+    changed = data.augment.is_random or data.train_preprocess != data.preprocess
+    return view if changed else None
+
+
+def is_on_disk(part: FixedPart, data: Data, split: str, *, view: int | None, seed: int, batch_size: int) -> bool:
+    """Whether `features_of` finds them there."""
+    return _stored(_key(part, data, split, view, seed, batch_size)) is not None
+
+
 def features_of(
     part: FixedPart, data: Data, split: str, *, view: int | None = None, seed: int = 0, batch_size: int = 64
 ) -> np.ndarray:

@@ -13,7 +13,7 @@ from jaxtl.data.dataset import Data
 from jaxtl.model import Model
 from jaxtl.recipe import Recipe
 from jaxtl.train.cached_phases import CachedPhase
-from jaxtl.train.feature_cache import FixedPart, features_of
+from jaxtl.train.feature_cache import FixedPart, features_of, variant
 from jaxtl.train.phase_steps import StepInputs, abstract
 from jaxtl.train.precision import computed_in
 from jaxtl.train.state import TrainState
@@ -99,8 +99,7 @@ class FeatureInputs:
         """(N, ...): those of all training images in an epoch; on the device where an epoch is one dispatch."""
         view = epoch % self._views
         if view not in self._found:
-            changed = self._data.augment.is_random or self._data.train_preprocess != self._data.preprocess
-            found = self._computed("train", view if changed else None)
+            found = self._computed("train", variant(self._data, view))
             self._found[view] = jnp.asarray(found) if self.whole else found
         return self._found[view]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,10 +14,12 @@ from compilations import compilations
 from small_models import leaf_bits
 
 import jaxtl
-from jaxtl import cache
+from jaxtl import backend, cache
+from jaxtl.data.storage import device_bytes
 from jaxtl.finetune.batch_norm import modes_of
 from jaxtl.finetune.frozen_prefix import frozen_prefix
 from jaxtl.models.graph import POOLED, Graph
+from jaxtl.recipe import Recipe
 from jaxtl.train import cached_phases, feature_cache
 from jaxtl.train.feature_cache import FixedPart, features_of
 from jaxtl.train.loop import Loop
@@ -208,13 +211,69 @@ def test_what_fits_neither_in_memory_nor_on_disk_is_computed_in_every_epoch(mode
     assert "the output of pooled would take 0.0 GB, and there is room for 0.0 GB in " in said[0]
 
 
-def test_what_has_no_room_on_disk_is_kept_in_memory_and_that_is_said(model, still, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("limit", "entries", "kept"),
+    [
+        ("1000", 0, "kept in memory, for this run alone;"),
+        ("20000", 1, "kept in {}, and in memory what has no room there;"),
+        ("200000", 2, "kept in {};"),
+    ],
+)
+def test_what_has_no_room_on_disk_is_kept_in_memory_and_that_is_said(
+    limit, entries, kept, model, still, monkeypatch
+) -> None:
     said: list[str] = []
     monkeypatch.setattr(cached_phases, "say", said.append)
-    monkeypatch.setenv("JAXTL_CACHE_LIMIT", "1000")
+    monkeypatch.setenv("JAXTL_CACHE_LIMIT", limit)
     jaxtl.fine_tune(model, still, groups=HEAD, epochs=2, batch_size=40, progress=False)
-    assert not cache.entries()
-    assert f"kept in {cache.cache_folder()}, and in memory what has no room there" in said[0]
+    assert len(cache.entries()) == entries
+    assert kept.format(cache.cache_folder()) in said[0]
+
+
+def test_what_is_on_disk_needs_no_room(model, still, monkeypatch) -> None:
+    said: list[str] = []
+    fields = {"groups": HEAD, "epochs": 2, "batch_size": 40, "progress": False}
+    first = jaxtl.fine_tune(model, still, **fields)
+    monkeypatch.setattr(cached_phases, "say", said.append)
+    monkeypatch.setattr(cached_phases, "free_memory", lambda: 0)
+    monkeypatch.setattr(cache, "room", lambda: 0)
+    monkeypatch.setattr(FixedPart, "__call__", None)
+    assert _losses(jaxtl.fine_tune(model, still, **fields)) == _losses(first)
+    assert f"kept in {cache.cache_folder()};" in said[0]
+
+
+TWICE = [{"epochs": 2, "train": ["fast"]}] * 2
+HEAD_LAST = [{"epochs": 2, "train": ["fast", "slow"]}, {"epochs": 2, "train": ["fast"]}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"groups": HEAD, "epochs": 2}, [True]),
+        ({"groups": HEAD, "epochs": 2, "recalibrate": True}, [False]),
+        ({"groups": HEAD, "epochs": 4, "phases": TWICE}, [True, True]),
+        ({"groups": LAST, "epochs": 4, "phases": HEAD_LAST}, [False, False]),
+    ],
+    ids=["one phase", "other statistics", "the head twice", "changed before"],
+)
+def test_features_of_the_part_as_it_was_do_not_count_where_it_changes(fields, found, model, still, monkeypatch) -> None:
+    part = FixedPart(model.graph, model.params, model.batch_stats, model.preprocess, POOLED)
+    for split in ("train", "val"):
+        features_of(part, still, split, batch_size=64)
+    monkeypatch.setattr(cached_phases, "free_memory", lambda: 0)
+    monkeypatch.setattr(cache, "room", lambda: 0)
+    recipe = Recipe.from_keywords(batch_size=40, eval_batch_size=64, **fields)
+    with Loop(model, still, recipe) as loop:
+        assert [phase is not None for phase in loop.cached] == found
+
+
+def test_each_of_several_processes_knows_the_memory_of_its_device(monkeypatch) -> None:
+    """Images stay in the host's memory there, features do not."""
+    gpu = SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_limit": 7})
+    monkeypatch.setattr(backend, "device", lambda: gpu)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert cached_phases.device_memory() == 7
+    assert device_bytes() is None
 
 
 def test_streamed_from_the_disk_it_is_the_same_run(model, still, monkeypatch) -> None:

@@ -79,9 +79,11 @@ def test_features_for_which_there_is_no_room_any_more(model, tmp_path, monkeypat
     data = _data(model, augment="light")
     fields = {"epochs": 4, "views": 2, "output": tmp_path / "run"}
     _stopped_after(3, monkeypatch, model, data, RECIPE, **fields)
-    monkeypatch.setattr("jaxtl.train.cached_phases.IN_MEMORY", 0)
+    monkeypatch.setenv("JAXTL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("jaxtl.train.cached_phases.total_memory", lambda: 1000)
     monkeypatch.setattr(cache, "room", lambda: 0)
-    with pytest.raises(InputError, match=r"began with cached features of stem, which take .* free some space"):
+    remedy = "free some space, name another folder, or use a machine with more memory"
+    with pytest.raises(InputError, match=f"began with cached features of stem, which take .* in memory: {remedy}"):
         jaxtl.fine_tune(model, data, RECIPE, resume=True, progress=False, **fields)
 
 
@@ -97,9 +99,8 @@ def test_features_are_used_as_when_the_run_began(before, after, model, tmp_path,
     monkeypatch.setattr("jaxtl.train.cached_phases._slow_in_a_loop", lambda *_: False)
     whole = jaxtl.fine_tune(model, data, RECIPE, progress=False, **fields)
     _stopped_after(1, monkeypatch, model, data, RECIPE, output=tmp_path / "run", **fields)
-    monkeypatch.setattr("jaxtl.train.cached_phases.RESIDENT", resident[after])
-    if before:
-        monkeypatch.setattr(cache, "room", lambda: 10**9)
+    for share in ("RESIDENT", "IN_MEMORY"):
+        monkeypatch.setattr(f"jaxtl.train.cached_phases.{share}", resident[after])
     continued = jaxtl.fine_tune(model, data, RECIPE, output=tmp_path / "run", resume=True, progress=False, **fields)
     assert bits(continued.model.params) == bits(whole.model.params)
 
