@@ -49,9 +49,12 @@ def several_devices() -> bool:
 
 
 @cache
-def say_which_is_used() -> None:
-    """Says, once in a process, that a run uses one of several GPUs or TPUs."""
-    used = device()
+def say_which_is_used(place: jax.sharding.Sharding | None) -> None:
+    """Says, once in a process, that a run uses one of several GPUs or TPUs: the one where its model was put, or the
+    default one."""
+    used, *others = [device()] if place is None else place.device_set
+    if others:
+        return
     here = len(jax.local_devices(backend=used.platform))
     if here > 1 and used.platform != "cpu":
         say(

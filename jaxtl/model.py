@@ -10,8 +10,9 @@ from typing import Any
 
 import jax
 
+from jaxtl.data.answers import TASKS
 from jaxtl.data.preprocess import Preprocess
-from jaxtl.errors import InputError
+from jaxtl.errors import InputError, nearest
 from jaxtl.jitted import jit
 from jaxtl.models.graph import EVALUATION, Graph, Modes
 from jaxtl.trees import Tree, flatten
@@ -151,9 +152,11 @@ class Model:
 
         Raises:
             InputError: parameters or statistics under other paths than those of the network, or not a name in
-                ``classes`` for each of its outputs.
+                ``classes`` for each of its outputs; an unknown ``task``.
         """
-        classes = None if changes.get("classes") is None else _names(changes["classes"])
+        if (task := changes.get("task", TASKS[0])) not in TASKS:
+            raise InputError(f"task '{task}' is none of {', '.join(TASKS)}{nearest(str(task), TASKS)}")
+        classes = None if changes.get("classes") is None else class_names(changes["classes"])
         new = dataclasses.replace(self, **(changes if classes is None else {**changes, "classes": classes}))
         if classes is not None and len(classes) != new.num_classes:
             raise InputError(
@@ -187,10 +190,16 @@ class Model:
         )
 
 
-def _names(classes: Any) -> tuple[str, ...]:
-    if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
-        raise InputError(f"classes must be names, like ('cat', 'dog'), not {classes!r}")
-    return tuple(classes)
+def class_names(classes: Any) -> tuple[str, ...]:
+    """Names as a tuple; ``InputError`` where these are none.
+
+    >>> class_names(["ant", "bee"])
+    ('ant', 'bee')
+    """
+    names = () if isinstance(classes, str) or not isinstance(classes, Iterable) else tuple(classes)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f"classes must be names, like ('cat', 'dog'), not {names or classes!r}")
+    return names
 
 
 def check_whole(model: Model) -> None:

@@ -53,9 +53,13 @@ def test_on_the_cpu_of_a_machine_with_a_gpu_forms_are_those_of_the_cpu(gpus, nam
 @pytest.mark.parametrize("count", [1, 4])
 def test_of_several_gpus_it_is_said_once_which_is_used(gpus, capsys, count: int) -> None:
     gpus *= count
-    backend.say_which_is_used()
-    backend.say_which_is_used()
+    backend.say_which_is_used(None)
+    backend.say_which_is_used(None)
     assert capsys.readouterr().err.count("4 devices are here, and one is used, cuda:0") == (count == 4)
     with jax.default_device("cpu"):
-        backend.say_which_is_used.__wrapped__()
+        backend.say_which_is_used.__wrapped__(None)
+    backend.say_which_is_used.__wrapped__(SimpleNamespace(device_set=tuple(gpus[:1] * 2)))
     assert not capsys.readouterr().err
+    put = [_Gpu(id=3, platform="gpu")]
+    backend.say_which_is_used.__wrapped__(SimpleNamespace(device_set=put))
+    assert ("one is used, cuda:3" in capsys.readouterr().err) == (count == 4)

@@ -43,13 +43,18 @@ def test_one_stage_may_be_asked_for_by_its_name() -> None:
 
 def test_names_of_classes_are_a_tuple_as_long_as_the_outputs() -> None:
     model = small_model(until="stem")
-    assert model.replace(classes=list("abcd")).classes == tuple("abcd")
+    assert model.replace(classes=list("abcd")).classes == model.replace(classes=iter("abcd")).classes == tuple("abcd")
     assert model.replace(classes=None).classes is None
     with pytest.raises(InputError, match=r"classes has 3 names and cifar_resnet20 4 outputs; give one for each"):
         model.replace(classes=["a", "b", "c"])
-    for wrong in ("abcd", [1, 2, 3, 4]):
+    for wrong in ("abcd", [1, 2, 3, 4], 4):
         with pytest.raises(InputError, match="classes must be names"):
             model.replace(classes=wrong)
+
+
+def test_an_unknown_task_is_refused() -> None:
+    with pytest.raises(InputError, match=r"task .multilabel. is none of class, .*did you mean .multi-label."):
+        small_model(until="stem").replace(task="multilabel")
 
 
 def test_a_model_can_be_copied_and_sent_to_other_processes() -> None:

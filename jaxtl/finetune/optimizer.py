@@ -173,9 +173,9 @@ def bound_to(optimizer: Any, model: Model) -> Optimizer:
             'make it with jaxtl.multi_transform({"fast": optax.adamw(1e-3)}, label)'
         )
     bound = optimizer.bind(model.graph)
-    groups = groups_of(model.params, bound.label)
     if not _goes_by_values(bound.label, model.params):
         return bound
+    groups = groups_of(model.params, bound.label)
     fixed = multi_transform(bound.transforms, label_of(groups, model.graph), clip_norm=bound.clip_norm)
     fixed.rates = bound.rates
     return fixed
@@ -185,7 +185,7 @@ def _goes_by_values(label: Label, params: Mapping[str, Any]) -> bool:
     """Whether a label cannot tell a group by path, shape and type; optax asks it again where there is no more."""
     try:
         jax.eval_shape(lambda tree: (groups_of(tree, label), None)[1], params)
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
+    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError):
         return True
     return False
 

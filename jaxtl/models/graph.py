@@ -103,17 +103,24 @@ class Graph:
         >>> [graph.remember_lately(("a", key), lambda: ["anew"], most=2)[0] for key in (3, 1, 2)]
         [3, 1, 'anew']
         """
-        with self._lock:
-            lately = self._lately.setdefault(key[0], {})
-            if key in lately:
-                lately[key] = lately.pop(key)
-                return lately[key]
+        found = self.remembered_lately(key)
+        if found is not None:
+            return found
         made = make()
         with self._lock:
+            lately = self._lately.setdefault(key[0], {})
             lately[key] = made
             for oldest in list(lately)[:-most]:
                 del lately[oldest]
         return made
+
+    def remembered_lately(self, key: tuple[Any, ...]) -> Any:
+        """What ``remember_lately`` keeps under a key, which counts as asking for it; None: nothing."""
+        with self._lock:
+            lately = self._lately.get(key[0], {})
+            if key in lately:
+                lately[key] = lately.pop(key)
+            return lately.get(key)
 
     @property
     def stages(self) -> tuple[str, ...]:

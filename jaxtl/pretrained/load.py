@@ -10,7 +10,7 @@ import jax
 
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.errors import InputError
-from jaxtl.model import Model
+from jaxtl.model import Model, class_names
 from jaxtl.models.convolution import pair
 from jaxtl.models.graph import Graph
 from jaxtl.models.head import hidden_widths
@@ -121,9 +121,7 @@ def _check(name: str, value: Any, least: int) -> None:
 
 
 def _names(classes: Sequence[str], num_classes: int | None) -> tuple[str, ...]:
-    names = tuple(classes)
-    if isinstance(classes, str) or not names or not all(isinstance(name, str) for name in names):
-        raise InputError(f"classes must be names, like ('cat', 'dog'), not {classes!r}")
+    names = class_names(classes)
     if num_classes not in (None, len(names)):
         raise InputError(f"classes names {len(names)} and num_classes is {num_classes}; give one of the two")
     return names

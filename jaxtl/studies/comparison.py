@@ -96,10 +96,11 @@ def fields_without_strategy(recipe: Recipe) -> dict[str, Any]:
 
 def say_what_is_left_out(recipe: Recipe) -> None:
     """Says it of the optimizers that strategies have no use for."""
-    _, left_out = without_decided(as_given(recipe), kept=())
+    fields, left_out = without_decided(as_given(recipe), kept=())
+    theirs = "" if "optimizer" in fields else ", with the default optimizers"
     for name in left_out:
         if name.startswith("optimizer."):
-            say(f"{name} is left out: here the groups are slow (the body) and fast (the head)")
+            say(f"{name} is left out: here the groups are slow (the body) and fast (the head){theirs}")
 
 
 def _named(recipe: Recipe, strategies: Sequence[str] | Mapping[str, Mapping[str, Any]]) -> dict[str, Recipe]:

@@ -44,8 +44,8 @@ def transferability(recipe: Recipe, *, output: str | Path, seeds: int = 1, progr
         that did not diverge.
 
     Raises:
-        InputError: a recipe without model or data, with optimizers for other groups than slow and fast and not for
-            these two, what keeps any run from being done, or an output of other runs or results.
+        InputError: a recipe without model or data, what keeps any run from being done, or an output of other runs or
+            results.
     """
     folder = expanded(output)
     say_what_is_left_out(recipe)

@@ -24,6 +24,7 @@ from jaxtl.finetune.misuse import warnings_for
 from jaxtl.finetune.phases import position
 from jaxtl.finetune.strategies import expand
 from jaxtl.huge_pages import say_where_lacking
+from jaxtl.jax_settings import place_of
 from jaxtl.judged import score
 from jaxtl.model import Model
 from jaxtl.notices import say
@@ -110,7 +111,7 @@ def fine_tune(
     recipe = recipe.replace(**fields) if fields else recipe
     if on_cpu() and recipe.batch_size * math.prod(data.train_preprocess.size) >= MANY_PIXELS:
         say_where_lacking()
-    say_which_is_used()
+    say_which_is_used(place_of((model.params, model.batch_stats)))
     check_fits(model, data)
     if recipe.strategy == "scratch":
         model = _without_weights(model, recipe.seed)

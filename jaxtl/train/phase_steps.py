@@ -96,9 +96,12 @@ class PhaseSteps:
         """Begins to compile a phase's step."""
         if phase in self._pending:
             return
+        key = self._key(phase, inputs)
+        if (step := self._model.graph.remembered_lately(key)) is not None:
+            self._pending[phase] = self._ahead.submit(lambda: step)
+            return
         alike = self._ahead.submit(jax_settings).result() == jax_settings()  # context managers act on one thread
         lowered = None if alike else self._lowered(phase, inputs)
-        key = self._key(phase, inputs)
         self._pending[phase] = self._ahead.submit(self._compiled, key, phase, inputs, lowered)
 
     def step(self, phase: int, inputs: StepInputs) -> Step:

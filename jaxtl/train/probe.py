@@ -187,7 +187,7 @@ def check_every_class(labels: np.ndarray, classes: Sequence[str]) -> None:
     if without:
         raise InputError(
             f"a linear probe needs a training image of each class, and there is none of {shown(without)}: "
-            "add some, or train the head by steps (strategy: features)"
+            "add some, or train the head in steps, as the strategy 'features' does"
         )
 
 

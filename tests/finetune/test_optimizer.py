@@ -300,7 +300,16 @@ def test_multi_steps_are_taken_as_they_are() -> None:
     assert moved == [False, True]
 
 
-@pytest.mark.parametrize("look", [lambda leaf: float(abs(leaf).mean()), lambda leaf: np.asarray(leaf).std()])
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda leaf: float(abs(leaf).mean()),
+        lambda leaf: np.asarray(leaf).std(),
+        lambda leaf: range(1000)[(999 * jnp.clip(jnp.std(leaf), 0, 1)).astype(int)],
+        lambda leaf: leaf[leaf > 0.1].size / leaf.size,
+    ],
+    ids=["number", "array", "index", "choice"],
+)
 def test_a_label_may_go_by_the_values_of_the_parameters(look) -> None:
     model = small_model(until="stem")
     middle = np.median([look(leaf) for leaf in flatten(model.params).values()])

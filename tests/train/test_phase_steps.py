@@ -65,8 +65,12 @@ def test_each_step_is_made_under_the_settings_of_its_run(monkeypatch) -> None:
                 steps.prepare(1, inputs)
             return steps.step(1, inputs)
 
+    lowered, lower = [], PhaseSteps._lowered
+    monkeypatch.setattr(PhaseSteps, "_lowered", lambda *given: (lowered.append(given), lower(*given))[1])
     with jax.default_matmul_precision("highest"):
         assert "HIGHEST" in text(ahead=True)
+        assert "HIGHEST" in text(ahead=True)
+        assert len(lowered) == 1
     assert "HIGHEST" not in text(ahead=False)
     with jax.default_matmul_precision("highest"):
         assert "HIGHEST" in text(ahead=False)
