@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxtl import backend
 from jaxtl.models import softmax_attention, softmax_attention_cpu
 from jaxtl.models.gelu import gelu
 from jaxtl.models.layers import LayerNorm
@@ -116,13 +117,13 @@ def test_attention_as_a_gpu_takes_it(monkeypatch, queries: int, keys: int) -> No
     ],
 )
 def test_what_cudnns_attention_takes(monkeypatch, dtype, width: int, capability: str, fits: bool) -> None:
-    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(compute_capability=capability)])
+    monkeypatch.setattr(backend, "device", lambda: SimpleNamespace(compute_capability=capability))
     assert softmax_attention._fit_cudnn(jnp.zeros((1, 2, 1, width), dtype)) is fits
 
 
 def test_cudnns_attention_takes_queries_and_values_of_one_width(monkeypatch) -> None:
     """Those of differential attention have two: the values are twice as wide."""
-    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(compute_capability="9.0")])
+    monkeypatch.setattr(backend, "device", lambda: SimpleNamespace(compute_capability="9.0", platform="gpu"))
     monkeypatch.setattr(softmax_attention, "on_cpu", lambda: False)
     monkeypatch.setattr(softmax_attention, "on_gpu", lambda: True)
     narrow, wide = (jnp.zeros((1, 4, 2, width), jnp.bfloat16) for width in (32, 64))
