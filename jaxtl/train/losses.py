@@ -43,9 +43,8 @@ class Task:
         """Raises ``InputError`` for labels (B, K) where softmax was only assumed."""
         if self.assumed and self.name == "softmax" and jnp.ndim(labels) == 2:
             raise InputError(
-                f"labels {_described(labels)}, and neither a loss is given nor does the model's task say what they "
-                "are: for any number of classes an image give loss='sigmoid', for numbers loss='mse', for shares of "
-                "the classes loss='softmax'"
+                f"labels {_described(labels)}, and no loss is named that says what they are: for any number of classes "
+                "an image give loss='sigmoid', for numbers loss='mse', for shares of the classes loss='softmax'"
             )
 
     def losses(self, logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -49,11 +49,11 @@ def test_losses_are_named_as_in_recipes() -> None:
 @pytest.mark.parametrize(
     ("outputs", "loss", "labels", "message"),
     [
-        (4, None, _SEVERAL, r"labels float32 \(4, 4\), and neither a loss is given .* loss='sigmoid', for numbers"),
-        (4, None, _SEVERAL.astype(np.int32), "neither a loss is given"),
+        (4, None, _SEVERAL, r"labels float32 \(4, 4\), and no loss is named .* loss='sigmoid', for numbers"),
+        (4, None, _SEVERAL.astype(np.int32), "no loss is named"),
         (4, None, _SEVERAL[:, 0], r"labels float32 \(4,\) .*one whole number an image"),
         (4, "softmax", _SEVERAL[:, :2], r"labels float32 \(4, 2\) .*one whole number an image"),
-        (1, None, _SEVERAL[:, :1], "neither a loss is given"),
+        (1, None, _SEVERAL[:, :1], "no loss is named"),
         (1, None, np.zeros(4, np.int32), "a softmax of one output is always 1; for a number give the loss 'mse'"),
         (1, "focal", _SEVERAL[:, :1], "a softmax of one output is always 1"),
         (4, "sigmoid", np.array([0, 1, 2, 3]), "takes a number for each output, .*one class an image use the loss 'so"),
