@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from families import rotating
 from PIL import Image
 from timm_guest import import_timm
 
@@ -112,7 +113,7 @@ class _Given:
         return int(next(self._draws) * count)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", rotating(POLICIES, 1))
 def test_the_device_changes_images_as_the_host_does(waves, policy) -> None:
     count, augment = 60, Augment(**NOTHING, policy=policy)
     keys = example_keys(0, jnp.zeros(count, jnp.uint32), jnp.arange(count, dtype=jnp.uint32))

@@ -39,13 +39,18 @@ def test_values_are_pillows(picture, interpolation):
         assert (difference > 0).mean() < 0.05  # halves that are rounded to the other side
 
 
+def _resized(image, box, size, interpolation):
+    """As one compiled program for each shape: single operations take longer to compile."""
+    return jax.jit(resized, static_argnums=(2, 3))(image, box, size, interpolation)
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_the_order_of_the_two_passes_hardly_matters(interpolation):
     """Pillow's versions differ in it."""
     rows, columns = np.mgrid[:47, :61]
     smooth = np.clip(np.stack([rows * 5, columns * 4, (rows + columns) * 2], axis=-1), 0, 255).astype(np.uint8)
     for left, top, width, height in [(0, 0, 61, 47), (3, 5, 50, 17), (20, 1, 20, 44)]:
-        found = resized(smooth, (left, top, width, height), (20, 24), interpolation)
+        found = _resized(smooth, (left, top, width, height), (20, 24), interpolation)
         cut = Image.fromarray(smooth).crop((left, top, left + width, top + height))
         theirs = np.asarray(cut.resize((24, 20), INTERPOLATIONS[interpolation]), np.float32)
         assert np.abs(np.asarray(found) - theirs).max() <= 2
@@ -53,7 +58,7 @@ def test_the_order_of_the_two_passes_hardly_matters(interpolation):
 
 def test_a_large_reduction(picture):
     large = np.asarray(Image.fromarray(picture).resize((900, 700), Image.Resampling.BILINEAR))
-    found = np.asarray(resized(large, (7, 9, 880, 660), (16, 16), "bicubic"))
+    found = np.asarray(_resized(large, (7, 9, 880, 660), (16, 16), "bicubic"))
     theirs = Image.fromarray(large).crop((7, 9, 887, 669)).resize((16, 16), Image.Resampling.BICUBIC)
     assert np.abs(found - np.asarray(theirs, np.float32)).max() <= 1
 

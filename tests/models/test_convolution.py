@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from pulled import values_and_gradients
 
 from jaxtl.jitted import jit, xla_options
 from jaxtl.models import convolution
@@ -47,11 +50,12 @@ def _general(x, kernel, *, padding=0, stride: int = 1, dilation: int = 1, groups
 
 
 def _compare(x, kernel, groups: int, options: dict) -> None:
-    expected, pull = jax.vjp(lambda x, kernel: _general(x, kernel, groups=groups, **options), x, kernel)
-    found, our_pull = jax.vjp(lambda x, kernel: conv(x, kernel, groups=groups, **options), x, kernel)
+    plain, form = partial(_general, groups=groups, **options), partial(conv, groups=groups, **options)
+    weights = np.random.default_rng(1).standard_normal(jax.eval_shape(plain, x, kernel).shape, np.float32)
+    expected, *gradients = values_and_gradients(plain, (x, kernel), weights)
+    found, *our_gradients = values_and_gradients(form, (x, kernel), weights)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    weights = np.random.default_rng(1).standard_normal(expected.shape, np.float32)
-    for ours, theirs in zip(our_pull(weights), pull(weights), strict=True):
+    for ours, theirs in zip(our_gradients, gradients, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * np.abs(theirs).max())
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from pulled import values_and_gradients
 
 from jaxtl.models import batch_statistics, norm_act, rectified
 from jaxtl.models.evonorm import BatchNormAct
@@ -39,12 +40,14 @@ def test_values_and_gradients(shape: tuple[int, ...], mean: float, adds: bool) -
     scale, bias = rng.standard_normal((2, shape[-1]), np.float32)
     arguments = (x, scale, bias, *([rng.standard_normal(shape, np.float32)] if adds else []))
     weights = rng.standard_normal(shape, np.float32)
-    found, pull = jax.vjp(lambda x, s, b, *more: normalise_and_rectify(x, s, b, EPS, *more)[0], *arguments)
+    found, *gradients = values_and_gradients(
+        lambda x, s, b, *more: normalise_and_rectify(x, s, b, EPS, *more)[0], arguments, weights
+    )
     with jax.enable_x64(True):
-        expected, exact_pull = jax.vjp(_derived, *(np.asarray(argument, np.float64) for argument in arguments))
-        exact = exact_pull(np.asarray(weights, np.float64))
+        exact = [np.asarray(argument, np.float64) for argument in arguments]
+        expected, *exact_gradients = values_and_gradients(_derived, exact, weights)
     np.testing.assert_allclose(found, expected, atol=1e-6 * (mean + 10))
-    for ours, theirs in zip(pull(weights), exact, strict=True):
+    for ours, theirs in zip(gradients, exact_gradients, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6 * (mean + 10) * np.abs(theirs).max())
 
 

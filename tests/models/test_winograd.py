@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from families import rotating
 
 from jaxtl.jitted import jit, nothing_kept
 from jaxtl.models import onednn, winograd
@@ -15,6 +16,8 @@ from jaxtl.models.general_convolution import general
 pytestmark = pytest.mark.skipif(not onednn.has_onednn(), reason="XLA does not reach oneDNN here")
 PRODUCT, CONVOLUTION = "__onednn$matmul", "__onednn$convolution"
 ONE = ((1, 1), (1, 1))
+PADS = [ONE, ((0, 0), (0, 0)), ((0, 2), (1, 0)), ((2, 2), (3, 1))]
+SIZES = [(8, 8), (9, 8), (6, 7), (5, 3)]
 
 
 @pytest.fixture
@@ -25,6 +28,16 @@ def few_channels_too(monkeypatch) -> None:
 def _run(convolve, x, kernel, pads):
     y, pull = jax.vjp(lambda x, kernel: convolve(x, kernel, 1, pads, 1, 1), x, kernel)
     return y, *pull(jnp.sin(jnp.arange(y.size)).reshape(y.shape).astype(y.dtype))
+
+
+def _exactly(given, pads):
+    return jit(lambda *given: _run(general, *given, pads))(*map(np.float64, given))
+
+
+def _of_all_sizes_with_all_pads() -> list[tuple]:
+    """As many a day as there are sizes, each size and each padding once."""
+    turns = [[(size, PADS[(i + turn) % 4]) for i, size in enumerate(SIZES)] for turn in range(4)]
+    return rotating([case for turn in turns for case in turn], 4)
 
 
 def _given(size: tuple[int, int], inputs: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
@@ -39,12 +52,11 @@ def _calls(function, *given) -> tuple[int, int]:
 
 
 @pytest.mark.usefixtures("few_channels_too")
-@pytest.mark.parametrize("pads", [ONE, ((0, 0), (0, 0)), ((0, 2), (1, 0)), ((2, 2), (3, 1))], ids=str)
-@pytest.mark.parametrize("size", [(8, 8), (9, 8), (6, 7), (5, 3)], ids=str)
+@pytest.mark.parametrize(("size", "pads"), _of_all_sizes_with_all_pads(), ids=str)
 def test_values_and_gradients(size, pads) -> None:
     given = _given(size, 5, 6)
     with jax.enable_x64(True), nothing_kept():
-        exact = _run(general, *map(np.float64, given), pads)
+        exact = _exactly(given, pads)
         assert _calls(lambda *given: _run(by_onednn, *given, pads), *given) == (48, 0)
         found = jit(lambda *given: _run(by_onednn, *given, pads))(*given)
     for ours, theirs in zip(found, exact, strict=True):
@@ -55,7 +67,7 @@ def test_values_and_gradients(size, pads) -> None:
 def test_errors_are_those_of_float32() -> None:
     given = _given((7, 7), winograd.CHANNELS, winograd.CHANNELS)
     with jax.enable_x64(True), nothing_kept():
-        exact = map(np.asarray, _run(general, *map(np.float64, given), ONE))
+        exact = map(np.asarray, _exactly(given, ONE))
         found = jit(lambda *given: _run(by_onednn, *given, ONE))(*given)
     for ours, theirs in zip(found, exact, strict=True):
         error = np.sqrt(np.mean(np.square(np.asarray(ours) - theirs)) / np.mean(np.square(theirs)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import pytest
+from families import rotating
 from timm_guest import import_timm
 
 import jaxtl
@@ -27,7 +28,7 @@ def test_all_stages_of_a_resnet_are_timms() -> None:
     assert "the same as timm's" in str(found)
 
 
-@pytest.mark.parametrize("stage", ["layer2", "layer4", "fc"])
+@pytest.mark.parametrize("stage", rotating(["layer2", "layer4", "fc"], 1))
 def test_the_first_stage_that_differs_is_named(monkeypatch, stage: str) -> None:
     def damaged(*arguments):
         reference = untouched(*arguments)
@@ -57,7 +58,7 @@ def test_a_network_without_batch_norm_has_one_mode() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("resnet10t", {"output_stride": 8}), ("vit_tiny_patch16_224", {"img_size": 64})]
+    ("name", "options"), rotating([("resnet10t", {"output_stride": 8}), ("vit_tiny_patch16_224", {"img_size": 64})], 1)
 )
 def test_weights_of_a_network_built_otherwise(name: str, options: dict, tmp_path) -> None:
     jaxtl.save(jaxtl.load(name, weights=None, num_classes=4, **options), tmp_path)
@@ -96,7 +97,9 @@ def test_the_command_says_so_by_its_exit_code(monkeypatch, capsys) -> None:
     assert "the first to differ is stem in evaluation mode" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "test_convnext3", "mobilenetv3_small_050"])
+@pytest.mark.parametrize(
+    "name", rotating(["deit_tiny_distilled_patch16_224", "test_convnext3", "mobilenetv3_small_050"], 1)
+)
 def test_other_kinds_of_stages_and_heads(name: str) -> None:
     found = verify(name, size=32)
     assert found.first_difference is None

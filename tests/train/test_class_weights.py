@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from families import rotating
 from small_models import batch, bits, small_model
 
 import jaxtl
@@ -35,8 +36,7 @@ def test_balanced_weights_are_those_of_the_data_and_not_of_what_was_trained_on_b
     assert runs[1].history[0]["train_loss"] == runs[2].history[0]["train_loss"]
 
 
-@pytest.mark.parametrize("loss", [Softmax(), Focal()], ids=lambda loss: loss.name)
-@pytest.mark.parametrize("accumulate", [2, 8])
+@pytest.mark.parametrize(("accumulate", "loss"), rotating([(2, Softmax()), (8, Focal())], 1), ids=["softmax", "focal"])
 def test_a_batch_in_parts_weighs_as_one(accumulate: int, loss) -> None:
     model = small_model()
     optimizer = jaxtl.multi_transform({"all": optax.sgd(1.0)}, lambda path, leaf: "all")

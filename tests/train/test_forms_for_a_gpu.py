@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from families import rotating
 
 import jaxtl
 
@@ -23,7 +24,7 @@ def _stepped(name: str) -> jaxtl.TrainState:
     return jaxtl.make_train_step(model, optimizer)(state, batch)[0]
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "resnet14t"])
+@pytest.mark.parametrize("name", rotating(["test_resnet", "resnet14t"], 1))
 def test_one_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = _stepped(name)
     for module in [module for path, module in sys.modules.items() if path.startswith("jaxtl.")]:

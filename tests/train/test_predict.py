@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from compilations import compilations
+from families import rotating
 from local_files import shared
 from PIL import Image
 from small_models import small_model
@@ -138,7 +139,9 @@ def test_numbers_are_what_the_network_gives(model, files) -> None:
     assert found["values"] == pytest.approx({str(i): float(value) for i, value in enumerate(expected)}, rel=1e-4)
 
 
-@pytest.mark.parametrize(("loss", "task"), [("sigmoid", "multi-label"), ("mse", "regression"), ("focal", "class")])
+@pytest.mark.parametrize(
+    ("loss", "task"), rotating([("sigmoid", "multi-label"), ("mse", "regression"), ("focal", "class")], 1)
+)
 def test_a_tuned_model_knows_its_task_and_keeps_it(loss: str, task: str, tmp_path) -> None:
     network = jaxtl.load("cifar_resnet20", weights=None, num_classes=3, in_chans=1, until="layer1")
     network = network.replace(preprocess=network.preprocess.replace(size=8))

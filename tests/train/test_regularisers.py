@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 import torch_reference
+from families import rotating
 from small_models import batch, bits, small_model, training
 
 import jaxtl
@@ -104,7 +105,7 @@ def _theirs(kind: str, images, labels):
     return {name: p.detach().numpy() for name, p in network.named_parameters()}, average
 
 
-@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("kind", rotating(["adamw", "adam", "sgd"], 1))
 def test_decay_clipping_pull_and_average_follow_torch(kind: str) -> None:
     generator = np.random.default_rng(3)
     images = generator.standard_normal((STEPS, 4, 16, 16, 3))

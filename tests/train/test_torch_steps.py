@@ -44,7 +44,12 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", rotating(NETWORKS, 1, always=("cifar_resnet20", "resnet18", "test_efficientnet")))
+DAILY = ("cifar_resnet20", "resnet18", "test_efficientnet")
+LONG = ("inception_v3",)
+OTHERS = [name for name in NETWORKS if name not in LONG]
+
+
+@pytest.mark.parametrize("name", [*rotating(OTHERS, 1, always=DAILY), *rotating(LONG, 0)])
 def test_losses_parameters_and_statistics_follow_torch(name: str) -> None:
     make, size = NETWORKS[name]
     reference, options = make()
