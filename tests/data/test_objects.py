@@ -6,8 +6,9 @@ import logging
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
+from jaxtl.data.images import read_image
 from jaxtl.data.objects import as_image
 from jaxtl.data.open import open_data
 from jaxtl.errors import InputError
@@ -139,6 +140,27 @@ def test_images_of_every_form(tmp_path, kind):
     }[kind]
     image = as_image(given, "0", 1)
     assert (image.size, image.getpixel((0, 0))) == ((5, 4), 7)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+def test_photographs_are_upright_as_those_of_a_folder(tmp_path, noise, ending):
+    exif = Image.Exif()
+    for orientation in range(1, 9):
+        exif[ExifTags.Base.Orientation] = orientation
+        noise(12, 8).save(tmp_path / f"{orientation}.{ending}", exif=exif)
+        expected = read_image(tmp_path / f"{orientation}.{ending}")
+        image = Image.open(tmp_path / f"{orientation}.{ending}")
+        for given in (image.convert("RGB"), image, ImageOps.exif_transpose(image), as_image(image, "0", 3), expected):
+            np.testing.assert_array_equal(as_image(given, "0", 3), expected)
+
+
+def test_an_image_that_is_turned_since_is_another(small):
+    lying = Image.new("RGB", (4, 4))
+    lying.paste("red", (0, 0, 4, 2))
+    squares = [(lying, "a"), (Image.new("RGB", (4, 4)), "b")] * 2
+    before = open_data(squares, small).fingerprint
+    lying.getexif()[ExifTags.Base.Orientation] = 6
+    assert open_data(squares, small).fingerprint != before
 
 
 def test_other_numbers_of_channels_stay_arrays():
