@@ -1,10 +1,10 @@
-"""An opened picture as a person sees it: the right way up."""
+"""An opened picture as a person sees it: the right way up, and what is black in it dark."""
 
 from __future__ import annotations
 
 import threading
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
 from jaxtl.data.bands import Picture
 from jaxtl.data.modes import convert
@@ -25,12 +25,22 @@ _ONE_READS = threading.Lock()  # Pillow fills in an image's EXIF by steps, and t
 
 
 def as_seen(image: Image.Image, channels: int) -> Picture:
-    """The image upright, and as `jaxtl.data.modes.convert` gives it.
+    """The image upright, and as `jaxtl.data.modes.convert` gives it; as a negative where `zero_is_white`.
 
     Raises:
         InputError: as `convert`.
     """
-    return convert(upright(image), channels)
+    picture = convert(upright(image), channels)
+    return ImageOps.invert(picture) if zero_is_white(image) and isinstance(picture, Image.Image) else picture
+
+
+def zero_is_white(image: Image.Image) -> bool:
+    """Whether it is a TIFF file whose darkest value is its largest, and Pillow gives its values as they are: it inverts
+    those of 8 bits alone.
+    """
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or not image.mode.startswith("I"):
+        return False
+    return bool(image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0)
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -6,6 +6,7 @@ import logging
 
 import numpy as np
 import pytest
+from odd_images import white_is_zero
 from PIL import ExifTags, Image, ImageOps
 
 from jaxtl.data.images import read_image
@@ -152,6 +153,11 @@ def test_photographs_are_upright_as_those_of_a_folder(tmp_path, noise, ending):
         image = Image.open(tmp_path / f"{orientation}.{ending}")
         for given in (image.convert("RGB"), image, ImageOps.exif_transpose(image), as_image(image, "0", 3), expected):
             np.testing.assert_array_equal(as_image(given, "0", 3), expected)
+
+
+def test_a_scan_whose_zero_is_white_is_no_negative(tmp_path):
+    (tmp_path / "scan.tif").write_bytes(white_is_zero(np.array([[0, 65535]], np.uint16)))
+    assert np.asarray(as_image(Image.open(tmp_path / "scan.tif"), "0", 1)).tolist() == [[255, 0]]
 
 
 def test_an_image_that_is_turned_since_is_another(small):
