@@ -113,7 +113,7 @@ def test_tensors_as_labels_numbers_and_several(small):
 
     assert open_data(Squares(torch.tensor([0, 1] * 5)), small).task == "class"
     assert open_data(Squares(torch.tensor([0.5, 1.0] * 5)), small).task == "regression"
-    assert open_data(Squares(torch.eye(10, dtype=torch.int64)), small).task == "multi-label"
+    assert open_data(Squares(torch.eye(5, dtype=torch.int64).repeat(2, 1)), small).task == "multi-label"
     assert open_data(Squares([0, 1] * 5), small, task="regression").train.labels.shape == (8, 1)
 
 
