@@ -111,7 +111,14 @@ def open_object(dataset: Any, channels: int, options: Options) -> OpenedObject:
     words = ("train", "val") if len(parts) == 2 else ("image",)
     found = (answers.labels[:count], answers.labels[count:])
     sources = [ObjectSource(part, mine, word, channels) for part, mine, word in zip(parts, found, words, strict=False)]
-    opened = Opened(answers.classes, sources[0], sources[1] if len(sources) == 2 else None, answers.task, "own parts")
+    opened = Opened(
+        answers.classes,
+        sources[0],
+        sources[1] if len(sources) == 2 else None,
+        answers.task,
+        "own parts",
+        told_by=answers.told_by,
+    )
     return OpenedObject(name, checked(name, opened, options.tested))
 
 

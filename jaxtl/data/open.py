@@ -134,6 +134,7 @@ def open_data(
         augment=preset(suited if augment == "auto" else augment),
         split=origin,
         task=opened.task,
+        told_by=opened.told_by,
         train_size=train_size,
         notes=(*opened.notes, *notes),
         threads=threads,

@@ -105,7 +105,15 @@ def open_source(path: str, channels: int, options: Options) -> Opened:
     ]
     return checked(
         path,
-        Opened(answers.classes, parts[0], parts[1] if val else None, answers.task, "own shards", tuple(notes)),
+        Opened(
+            answers.classes,
+            parts[0],
+            parts[1] if val else None,
+            answers.task,
+            "own shards",
+            tuple(notes),
+            told_by=answers.told_by,
+        ),
         options.tested,
     )
 

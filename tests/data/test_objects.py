@@ -73,6 +73,12 @@ def test_targets_that_are_transformed_are_read_from_the_items(small):
     assert open_data(Halved(labels, targets=labels), small).classes == ("0", "1")
 
 
+def test_the_item_that_reads_as_several_labels_is_named(small):
+    data = open_data(Squares(["a", "b;c"] * 4), small)
+    assert (data.task, data.told_by) == ("multi-label", "image 1: 'b;c' is read as the labels 'b', 'c'")
+    assert not open_data(Squares(["a", "b;c"] * 4), small, task="multi-label").told_by
+
+
 def test_lists_of_tensors_and_arrays_of_names(small):
     import torch
 
