@@ -8,7 +8,8 @@ import typer
 
 Channels = Annotated[int, typer.Option(min=1, help="Channels of the images, 6 for pictures of six bands.")]
 PathColumn = Annotated[
-    str | None, typer.Option(help="The column of image paths, or of images; default: by its usual names.")
+    str | None,
+    typer.Option(help="The column of image paths, or of images; of shards their extension. Default: by usual names."),
 ]
 LabelColumn = Annotated[
     list[str] | None,

@@ -127,6 +127,20 @@ def png(
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+def white_is_zero(pixels: np.ndarray, pages: int = 1) -> bytes:
+    """A TIFF file of grey whose 0 is white, which Pillow does not write."""
+    height, width = pixels.shape
+    values = pixels.tobytes()
+    content = b"II*\0"
+    for _ in range(pages):
+        start = len(content) + 4
+        tags = {256: width, 257: height, 258: 8 * pixels.itemsize, 259: 1, 262: 0, 273: start, 277: 1, 278: height}
+        tags[279] = len(values)
+        entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+        content += struct.pack("<I", start + len(values)) + values + struct.pack("<H", len(tags)) + entries
+    return content + bytes(4)
+
+
 def written(pixels: np.ndarray) -> Callable[[Path], object]:
     return lambda path: Image.fromarray(pixels).save(path)
 
@@ -251,6 +265,9 @@ ZOO = [
     Odd("lab.tif", lab, near=25),
     Odd("16 bits.tif", written(_SIXTEEN), _UPPER),
     Odd("12 bits.tif", written(_TWELVE), _UPPER),
+    Odd("zero is white.tif", holding(white_is_zero(255 - _GREY)), _UPPER),
+    Odd("zero of 16 bits is white.tif", holding(white_is_zero(65535 - _SIXTEEN)), _UPPER),
+    Odd("zero of 12 bits is white.tif", holding(white_is_zero(4095 - _TWELVE)), _UPPER),
     Odd("32 bits.tif", written(levels(0, 256, 32768, 65535, dtype=np.int32)), _UPPER),
     Odd("heights.tif", written(levels(0, 1, 2, -1000, dtype=np.int32)), message="pixels below 0, such as -1000"),
     Odd("counts.tif", written(levels(0, 1, 2, 10**6, dtype=np.int32)), message="more than 16 bits, such as 1000000"),

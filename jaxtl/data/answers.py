@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,11 +28,13 @@ class Answers:
             regression.
         classes: the K names: of classes, or of the columns of numbers.
         task: one of `TASKS`.
+        told_by: where several labels were told by the separator in a cell: which cell that is, for people.
     """
 
     labels: np.ndarray
     classes: tuple[str, ...]
     task: str
+    told_by: str = field(default="", repr=False)
 
 
 def read_answers(
@@ -88,9 +90,13 @@ def read_answers(
         return _several_columns(np.stack(list(table.values()), 1), tuple(cells), task, read)
     ((name, values),) = cells.items()
     kind = _kind(values)
+    told_by = ""
     if task is None:
-        separated = kind == "text" and any(isinstance(value, str) and separator in value for value in values)
-        task = "multi-label" if separated else {"fraction": "regression", "lists": "multi-label"}.get(kind, "class")
+        separated = (index for index, value in enumerate(values) if isinstance(value, str) and separator in value)
+        if kind == "text" and (first := next(separated, None)) is not None:
+            parts = shown(map(repr, _parts(values[first], separator)), 3)
+            told_by = f"{row(first)}: {values[first]!r} is read as the labels {parts or 'none'}"
+        task = "multi-label" if told_by else {"fraction": "regression", "lists": "multi-label"}.get(kind, "class")
         if kind == "vectors":
             task = "regression"
     if kind in ("lists", "vectors"):
@@ -102,8 +108,8 @@ def read_answers(
     if task == "multi-label":
         if declared is None and kind == "integer" and all(_number(value) in (0, 1) for value in values):
             return _several_columns(np.array([[_number(value)] for value in values]), (name,), task, read)
-        cells_of = [[part.strip() for part in _text(value).split(separator) if part.strip()] for value in values]
-        return _memberships(name, cells_of, read)
+        answers = _memberships(name, [_parts(_text(value), separator) for value in values], read)
+        return replace(answers, told_by=told_by)
     return _single(name, values, read)
 
 
@@ -266,6 +272,10 @@ def _one(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     return value
+
+
+def _parts(cell: str, separator: str) -> list[str]:
+    return [part.strip() for part in cell.split(separator) if part.strip()]
 
 
 def _text(value: Any) -> str:

@@ -133,7 +133,15 @@ def open_source(path: str, channels: int, options: Options) -> Opened:
     notes = (f"arrays not used: {shown(parts[word][0] for word in others)}",) if others else ()
     return checked(
         path,
-        Opened(answers.classes, sources[0], sources[1] if val else None, answers.task, "own arrays", notes),
+        Opened(
+            answers.classes,
+            sources[0],
+            sources[1] if val else None,
+            answers.task,
+            "own arrays",
+            notes,
+            told_by=answers.told_by,
+        ),
         options.tested,
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from jaxtl.data.as_seen import zero_is_white
 from jaxtl.data.bands import to_array
 from jaxtl.data.unreadable import check_size
 from jaxtl.errors import InputError
@@ -37,7 +38,8 @@ def read_pages(image: Image.Image, channels: int) -> np.ndarray:
     """The bands of all pages of an open TIFF file, one behind the other: (height, width, bands).
 
     Raises:
-        InputError: another number of bands in all, pages of several sizes, or colours of a palette.
+        InputError: another number of bands in all, pages of several sizes, colours of a palette, or 16 bits
+            whose 0 is white.
     """
     found: list[np.ndarray] = []
     for page in range(getattr(image, "n_frames", 1)):
@@ -45,6 +47,8 @@ def read_pages(image: Image.Image, channels: int) -> np.ndarray:
         check_size(image.size)
         if image.mode in ("P", "PA"):
             raise InputError(f"its page {page + 1} has colours of a palette, which are no bands")
+        if zero_is_white(image):
+            raise InputError(f"its page {page + 1} has 16-bit values of which 0 is white: save it with 0 as black")
         pixels = to_array(np.asarray(image))
         if found and pixels.shape[:2] != found[0].shape[:2]:
             raise InputError(

@@ -70,6 +70,7 @@ class Data:
         split: where the two parts come from, for people.
         task: what labels are: ``class``, ``multi-label`` or ``regression``; None: not said, and then no loss is refused
             for it.
+        told_by: what told the task, for people, where nobody said it.
         notes: what was noticed on opening, for people.
         train_size: pixels of the training images, one number or (height, width); None: as ``preprocess`` says.
         threads: how many batches are prepared at the same time. The batches don't depend on it.
@@ -106,6 +107,7 @@ class Data:
         augment: Augment,
         split: str,
         task: str | None = None,
+        told_by: str = "",
         notes: tuple[str, ...] = (),
         train_size: int | tuple[int, int] | None = None,
         threads: int | None = None,
@@ -133,6 +135,7 @@ class Data:
         self.augment = augment
         self.split = split
         self.task = task
+        self.told_by = told_by
         self.notes = notes
         self.threads = min(16, os.cpu_count() or 1) if threads is None else threads
         self.sampling = sampling

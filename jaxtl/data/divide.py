@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxtl.data import sources
 from jaxtl.data.bands import Picture
+from jaxtl.data.each_label import check_each_label, with_each_label
 from jaxtl.data.groups import fold_groups, split_groups
 from jaxtl.data.opened import Opened, check_groups, checked
 from jaxtl.data.problems import refuse, shown
@@ -32,7 +33,7 @@ def divide(
     """Training images, validation images, where the split comes from, and notes, for people.
 
     A split that the data came with is used, unless folds or a file are asked for: folds divide its training images, and
-    a file divides all.
+    a file divides all. Of several labels an image a part that is drawn leaves training an image of each.
 
     Args:
         opened: the data.
@@ -44,7 +45,8 @@ def divide(
         groups_bind: whether a file must not part groups; a drawn split never does.
 
     Raises:
-        InputError: numbers out of range, a file that does not fit the data, or one that parts groups.
+        InputError: numbers out of range, a file that does not fit the data, or one that parts groups; a fold that takes
+            all images of a class or label out of training.
     """
     if split_file is not None and folds is not None:
         raise InputError("give folds or split_file, not both")
@@ -59,6 +61,8 @@ def divide(
             parts = sources.fold(opened.train, opened.classes, folds, fold, seed)
         else:
             parts = fold_groups(opened.train, opened.classes, groups, folds, fold, seed)
+        if opened.task == "multi-label":
+            check_each_label(parts, opened.classes, f"fold {fold} of {folds}{_by_group(groups)}")
         return *parts, f"fold {fold} of {folds}{_by_group(groups)}, seed {seed}", notes
     if opened.val is not None:
         return opened.train, opened.val, opened.origin, ()
@@ -68,6 +72,8 @@ def divide(
         parts = sources.split(opened.train, opened.classes, val_fraction, seed)
     else:
         parts = split_groups(opened.train, opened.classes, groups, val_fraction, seed)
+    if opened.task == "multi-label":
+        parts = with_each_label(opened.train, parts, groups, seed)
     return *parts, f"{val_fraction:.0%} held out{_by_group(groups)}, seed {seed}", ()
 
 

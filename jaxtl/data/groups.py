@@ -16,8 +16,9 @@ def split_groups(
 ) -> tuple[Subset, Subset]:
     """Training and validation part with no group in both, each class's fraction as near to the wanted as groups allow.
 
-    Groups that hold all images of a class are for training. Who goes where depends on the names of groups and images
-    and on the seed alone.
+    Groups that hold all images of a class are for training. Who goes where depends on the names of all groups, on
+    their images' labels and on the seed alone. One group more may move many others: `Data.write_split` and
+    ``split_file`` keep a split.
 
     Args:
         source: the images.
@@ -59,6 +60,8 @@ def fold_groups(
     source: Source, classes: Sequence[str], groups: Sequence[str], folds: int, number: int, seed: int
 ) -> tuple[Subset, Subset]:
     """Training and validation part of k-fold cross-validation, each group whole in one fold, classes spread evenly.
+
+    One group more may move many others, as in `split_groups`.
 
     Args:
         source: the images.

@@ -73,6 +73,7 @@ def open_source(path: str, channels: int, options: Options) -> Opened:
             "own splits",
             tuple(notes),
             tuple(chain(*groups)) if groups else None,
+            answers.told_by,
         ),
         options.tested,
     )

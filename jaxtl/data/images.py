@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 from jaxtl.data import jpeg
+from jaxtl.data.as_seen import LYING, as_seen, orientation
 from jaxtl.data.band_files import npy_size, read_npy, read_pages
 from jaxtl.data.bands import Picture, each_band, size_of, to_array
 from jaxtl.data.modes import convert
@@ -28,17 +29,7 @@ EXTENSIONS = frozenset(
         ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
     }
 )  # fmt: skip
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _DRAWN = ("BUFR", "EPS", "GRIB", "HDF5", "WMF")
-_LYING = (5, 6, 7, 8)  # orientations whose upright image has width and height exchanged
 _HEAD = 2**16  # bytes that hold all of a JPEG file but its pixels, most often
 
 
@@ -170,9 +161,7 @@ def _by_pillow(file: File, channels: int, at_least: int | None) -> Picture:
         before = image.size
         if at_least is not None and steps > 1:
             image.draft(None, (at_least, at_least))
-        image.load()
-        turn = _TURNS.get(_orientation(image))
-        converted = convert(image if turn is None else image.transpose(turn), channels)
+        converted = as_seen(image, channels)
     drafted = round(max(before) / max(size_of(converted)))
     return converted if steps == drafted else _by(converted, steps // drafted)
 
@@ -222,7 +211,7 @@ def _size(file: File) -> tuple[int, int]:
         width, height = image.size
         # Pillow gives TIFF files their upright size itself, and decodes a PNG to find EXIF behind its pixels
         turned = image.format != "TIFF" and (image.format != "PNG" or may_have_exif(file))
-        lying = turned and _orientation(image) in _LYING
+        lying = turned and orientation(image) in LYING
     return (height, width) if lying else (width, height)
 
 
@@ -257,15 +246,6 @@ def _kinds() -> list[str]:
 
 def _by(picture: Picture, steps: int) -> Picture:
     return each_band(picture, lambda band: band.reduce(steps))
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF's number of it; 1, upright, where that cannot be read."""
-    try:
-        found = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # Pillow parses what anybody may have written
-        return 1
-    return found if isinstance(found, int) else 1
 
 
 def _opened(file: File) -> BinaryIO:

@@ -83,7 +83,7 @@ KINDS = {
     "tfds": Kind("tfds:NAME", "tfds", ("path_column", *_LABELS, "group_column")),
     "hf": Kind("hf:NAME", "hf", ("path_column", *_LABELS, "group_column")),
     "arrays": Kind("arrays:PATH", "arrays", ("label_separator", "task", "value_range")),
-    "tar": Kind("tar:PATTERN", "tar", _LABELS),
+    "tar": Kind("tar:PATTERN", "tar", ("path_column", *_LABELS)),
     "digits": Kind("digits", "digits", path=False, augment="glyph"),
 }
 

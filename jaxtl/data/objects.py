@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from jaxtl.data.answers import read_answers
+from jaxtl.data.as_seen import as_seen, upright
 from jaxtl.data.encoded import label_of
 from jaxtl.data.images import read_image
 from jaxtl.data.kinds import KINDS, Kind, Options
-from jaxtl.data.modes import convert
 from jaxtl.data.opened import Opened, checked
 from jaxtl.data.waiting import waiting
 from jaxtl.errors import InputError
@@ -64,7 +64,8 @@ class ObjectSource:
         image = self._dataset[index][0]
         if isinstance(image, str | os.PathLike):
             return f"{self.names[index]}\t{os.path.basename(image)}\t{os.stat(image).st_size}"
-        pixels = np.ascontiguousarray(np.asarray(image))
+        seen = upright(image) if isinstance(image, Image.Image) else image
+        pixels = np.ascontiguousarray(np.asarray(seen))
         return f"{self.names[index]}\t{pixels.shape}\t{hashlib.sha256(pixels.data).hexdigest()}"
 
 
@@ -110,12 +111,20 @@ def open_object(dataset: Any, channels: int, options: Options) -> OpenedObject:
     words = ("train", "val") if len(parts) == 2 else ("image",)
     found = (answers.labels[:count], answers.labels[count:])
     sources = [ObjectSource(part, mine, word, channels) for part, mine, word in zip(parts, found, words, strict=False)]
-    opened = Opened(answers.classes, sources[0], sources[1] if len(sources) == 2 else None, answers.task, "own parts")
+    opened = Opened(
+        answers.classes,
+        sources[0],
+        sources[1] if len(sources) == 2 else None,
+        answers.task,
+        "own parts",
+        told_by=answers.told_by,
+    )
     return OpenedObject(name, checked(name, opened, options.tested))
 
 
 def as_image(image: Any, name: str, channels: int) -> Any:
-    """A PIL image, a uint8 array or a path as the image that sources give.
+    """A PIL image, a uint8 array or a path as the image that sources give. A PIL image that carries an EXIF orientation
+    is turned upright, as files are.
 
     Raises:
         InputError: something else, or floating-point pixels.
@@ -127,7 +136,7 @@ def as_image(image: Any, name: str, channels: int) -> Any:
         return read_image(os.fspath(image), channels)
     if isinstance(image, Image.Image):
         try:
-            return convert(image, channels)
+            return as_seen(image, channels)
         except InputError as error:
             raise InputError(f"image {name}: {error}") from None
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3):

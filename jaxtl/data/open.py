@@ -54,7 +54,8 @@ def open_data(
             ``__getitem__`` that gives (image, label), or a tuple of two such, for training and for validation.
             docs/data.md has a section on each.
         model: a jaxtl `Model`, or the `Preprocess` of its weights.
-        path_column: the column of image paths (tables) or of images (tfds, hf); default: found by its usual names.
+        path_column: the column of image paths (tables) or of images (tfds, hf), or the extension of images (tar);
+            default: found by its usual names.
         label_column: the column of labels, or several columns.
         group_column: what belongs together, such as a patient: no group is on both sides of a split.
         split_column: of a table, with the words train, val, test.
@@ -133,6 +134,7 @@ def open_data(
         augment=preset(suited if augment == "auto" else augment),
         split=origin,
         task=opened.task,
+        told_by=opened.told_by,
         train_size=train_size,
         notes=(*opened.notes, *notes),
         threads=threads,

@@ -27,6 +27,7 @@ class Opened:
         origin: where the split comes from, for people.
         notes: what was noticed, for people.
         groups: of each of `train` and then of each of `val`, where images belong together.
+        told_by: what told the task, for people, where that is worth saying; see `jaxtl.data.answers.Answers`.
     """
 
     classes: tuple[str, ...]
@@ -36,6 +37,7 @@ class Opened:
     origin: str = "own split"
     notes: tuple[str, ...] = ()
     groups: tuple[str, ...] | None = None
+    told_by: str = ""
 
 
 def given_split(names: Sequence[str]) -> tuple[str | None, str | None, list[str]]:

@@ -97,6 +97,7 @@ def open_table(table: Table, channels: int, options: Options) -> Opened:
             origin=f"column '{splits}'",
             notes=tuple(notes),
             groups=None if of_group is None else tuple(of_group[index] for index in used),
+            told_by=answers.told_by,
         ),
         options.tested,
     )

@@ -24,7 +24,7 @@ from jaxtl.data.opened import TRAIN_NAMES, VAL_NAMES, Opened, checked, given_spl
 from jaxtl.data.problems import refuse, shown
 from jaxtl.data.table import LABELS
 from jaxtl.data.waiting import waiting
-from jaxtl.errors import InputError
+from jaxtl.errors import InputError, nearest
 
 _LABEL_MEMBERS = ("cls", "json", "txt")
 
@@ -46,11 +46,13 @@ def open_source(path: str, channels: int, options: Options) -> Opened:
 
     Shards with ``train`` and ``val`` (or other words that `given_split` knows) in their names, such as
     ``flowers-train-000.tar``, are split that way. The label is in ``key.cls`` (a whole number), ``key.json`` or
-    ``key.txt``.
+    ``key.txt``. The image is the member whose whole extension is an image's, ``key.jpg`` beside ``key.depth.png``, or
+    the one whose extension is `path_column`.
 
     Raises:
         InputError: listing all that is wrong: no such shards, shards that cannot be read, samples without image or
-            label, keys that are there twice, shards for validation among others that are not called train.
+            label or with several images, keys that are there twice, shards for validation among others that are not
+            called train.
     """
     shards = find_shards(path)
     problems: list[str] = []
@@ -66,12 +68,21 @@ def open_source(path: str, channels: int, options: Options) -> Opened:
     train, val, notes = _split_shards(path, shards)
     samples = [(shard, key, members) for shard in (*train, *val) for key, members in found[shard].items()]
     count = sum(len(found[shard]) for shard in train)
-    images = [_image_member(members) for _, _, members in samples]
+    wanted = None if options.path_column is None else options.path_column.removeprefix(".").lower()
+    images = [_image_extensions(members, wanted) for _, _, members in samples]
     names = [f"{shard.name}/{key}" for shard, key, _ in samples]
     if not samples:
         problems.append(f"no samples in {shown(shard.name for shard in shards)}")
-    if lacking := [name for name, image in zip(names, images, strict=True) if image is None]:
-        problems.append(f"{len(lacking)} samples without an image: {shown(lacking)}")
+    if lacking := [name for name, image in zip(names, images, strict=True) if not image]:
+        what = "" if wanted is None else f" '.{wanted}'"
+        known = sorted({extension for *_, members in samples for extension in members})
+        hint = "" if wanted is None else nearest(wanted, known)
+        problems.append(f"{len(lacking)} samples without an image{what}: {shown(lacking)}{hint}")
+    if several := [f"{name} ({', '.join(image)})" for name, image in zip(names, images, strict=True) if len(image) > 1]:
+        problems.append(
+            f"{len(several)} samples with several images: {shown(several, 3)}; path_column names the extension of the "
+            "one to take"
+        )
     if len(set(names)) < len(names):
         problems.append("shards of the same name in different folders: give them names of their own")
     labels = [
@@ -86,14 +97,23 @@ def open_source(path: str, channels: int, options: Options) -> Opened:
         task=options.task,
         separator=options.label_separator,
     )
-    places = [(str(shard), image) for (shard, _, _), image in zip(samples, images, strict=True) if image is not None]
+    places = [(str(shard), members[image]) for (shard, _, members), (image,) in zip(samples, images, strict=True)]
+    chosen = "" if wanted is None else f"\t{wanted}"
     parts = [
-        _source(places[part], names[part], answers.labels[part], channels)
+        _source(places[part], names[part], answers.labels[part], channels, chosen)
         for part in (slice(count), slice(count, None))
     ]
     return checked(
         path,
-        Opened(answers.classes, parts[0], parts[1] if val else None, answers.task, "own shards", tuple(notes)),
+        Opened(
+            answers.classes,
+            parts[0],
+            parts[1] if val else None,
+            answers.task,
+            "own shards",
+            tuple(notes),
+            told_by=answers.told_by,
+        ),
         options.tested,
     )
 
@@ -185,8 +205,12 @@ def _members(shard: str) -> Iterator[tuple[str, Member]]:
                 yield member.name.removeprefix("./"), Member(member.offset_data, member.size)
 
 
-def _image_member(members: dict[str, Member]) -> Member | None:
-    return next((member for name, member in members.items() if f".{name.rpartition('.')[2]}" in EXTENSIONS), None)
+def _image_extensions(members: dict[str, Member], wanted: str | None) -> list[str]:
+    """Extensions of the members that could be the sample's image: one, where that is clear."""
+    if wanted is not None:
+        return [wanted] if wanted in members else []
+    images = [extension for extension in members if f".{extension.rpartition('.')[2]}" in EXTENSIONS]
+    return [extension for extension in images if "." not in extension] or images
 
 
 def read_member(shard: str, member: Member) -> bytes:
@@ -241,7 +265,9 @@ def _few(problems: list[str]) -> list[str]:
     return problems if len(problems) <= 10 else [*problems[:10], f"and {len(problems) - 10} more"]
 
 
-def _source(places: list[tuple[str, Member]], names: list[str], labels: np.ndarray, channels: int) -> EncodedSource:
+def _source(
+    places: list[tuple[str, Member]], names: list[str], labels: np.ndarray, channels: int, chosen: str
+) -> EncodedSource:
     def stamp(index: int) -> str:
         shard, member = places[index]
         status = os.stat(shard)
@@ -252,7 +278,7 @@ def _source(places: list[tuple[str, Member]], names: list[str], labels: np.ndarr
         names,
         labels,
         channels,
-        identity=lambda index: f"{names[index]}\t{places[index][1].size}",
+        identity=lambda index: f"{names[index]}\t{places[index][1].size}{chosen}",
         stamp=stamp,
     )
 

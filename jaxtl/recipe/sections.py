@@ -93,7 +93,8 @@ class DataSection(Section):
     """Where the images are, for example "folder:path/to/images" (one folder for each class), "csv:labels.csv" or
     "digits"; docs/data.md names all kinds."""
     path_column: Text | None = None
-    """The column of image paths (csv, parquet) or of images (tfds, hf); null: found by its usual names."""
+    """The column of image paths (csv, parquet) or of images (tfds, hf), or the extension of images (tar); null: found
+    by its usual names."""
     label_column: Names | None = None
     """The column of labels, or a list of columns; null: found by its usual names."""
     group_column: Text | None = None

@@ -114,7 +114,9 @@ class _Record:
 def _how_others(model: Model, source: str, record: _Record) -> dict[str, Any]:
     """How other images than those of the training are opened, as keywords of ``open_data``."""
     kind, _ = kind_of(source)
-    how = {name: record.how[name] for name in LABELS if name in kind.options and record.how.get(name) is not None}
+    alike = (kind.module == "tar") == record.data.get("source", "").startswith("tar:")
+    names = [name for name in LABELS if name in kind.options and (alike or name != "path_column")]
+    how = {name: record.how[name] for name in names if record.how.get(name) is not None}
     known = record.data or model.task != "class"  # without a record any model says that it answers with a class
     return {"task": model.task, **how} if known and "task" in kind.options else how
 

@@ -91,9 +91,10 @@ def check_task(recipe: Recipe, data: Data) -> None:
     fitting = _LOSSES[data.task]
     if recipe.loss.name not in fitting:
         meant = next(meaning for task, meaning in _MEANING.items() if recipe.loss.name in _LOSSES[task])
+        why = f" ({data.told_by}; data.task=class, in Python task='class', where it is one)" if data.told_by else ""
         problems.append(
-            f"its labels are {_MEANING[data.task]}, and the loss '{recipe.loss.name}' is for {meant}: give the loss "
-            f"{' or '.join(map(repr, fitting))}, or open the data with another task"
+            f"its labels are {_MEANING[data.task]}{why}, and the loss '{recipe.loss.name}' is for {meant}: give the "
+            f"loss {' or '.join(map(repr, fitting))}, or open the data with another task"
         )
     if data.task != "class" and recipe.linear_probe:
         problems.append("linear_probe needs one class an image; give another strategy, or turn it off")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from odd_images import white_is_zero
 from PIL import Image
 
 import jaxtl
@@ -140,12 +141,14 @@ def test_files_that_do_not_fit_are_named(tmp_path, two):
     (tmp_path / "cut.npy").write_bytes((tmp_path / "wide.npy").read_bytes()[:-3])
     (tmp_path / "empty.npy").touch()
     two[0].save(tmp_path / "sizes.tif", save_all=True, append_images=[two[1].crop((0, 0, 5, 5))])
+    (tmp_path / "white.tif").write_bytes(white_is_zero(np.zeros((5, 5), np.uint16), pages=6))
     for name, message in [
         ("flat.npy", r"holds an array \(7,\)"),
         ("object.npy", "replace it or delete it"),
         ("cut.npy", "replace it or delete it"),
         ("empty.npy", "the file is empty"),
         ("sizes.tif", "page 2 has 5x5 pixels and the first 45x30"),
+        ("white.tif", "page 1 has 16-bit values of which 0 is white: save it with 0 as black"),
         ("absent.npy", "does not exist"),
     ]:
         with pytest.raises(InputError, match=rf"{name}.*{message}"):

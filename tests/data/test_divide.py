@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 
@@ -96,6 +97,70 @@ def test_folds_by_group_leave_no_group_on_both_sides(pairs, folds, seed):
         assert "more than the" in refused or "out of training" in refused
     else:
         assert sorted(held_out) == sorted(source.names)
+
+
+def tagged(rows, task="multi-label", groups=None) -> Opened:
+    """Images with so many labels each, the rows of a table of 0 and 1."""
+    labels = np.asarray(rows, np.float32)
+    pixels, names = np.zeros((len(labels), 1, 1), np.uint8), [f"n{i}" for i in range(len(labels))]
+    source = PixelSource(pixels, labels, names)
+    return Opened(tuple(f"c{k}" for k in range(labels.shape[1])), source, task=task, groups=groups)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=8, max_size=40),
+    st.booleans(),
+    st.floats(0.05, 0.6),
+    st.integers(0, 9),
+)
+def test_a_drawn_split_leaves_training_an_image_of_each_label(rows, by_group, fraction, seed):
+    groups = tuple(f"g{i % 7}" for i in range(len(rows))) if by_group else None
+    opened = tagged(rows, groups=groups)
+    drawn, _, _, _ = divide(dataclasses.replace(opened, task="regression"), val_fraction=fraction, seed=seed)
+    has = np.any(rows, 0)
+    try:
+        train, val, _, _ = divide(opened, val_fraction=fraction, seed=seed)
+    except InputError as error:
+        assert "whatever is held out, training lacks a label" in str(error)  # noqa: PT017
+        units = np.array([int(name[1:]) for name in groups or opened.train.names])
+        assert all((np.any(np.asarray(rows)[units != unit], 0) != has).any() for unit in set(units))
+        return
+    assert (train.labels.any(0) == has).all()
+    assert len(val)
+    assert sorted(train.names + val.names) == sorted(opened.train.names)
+    if by_group:
+        of_image = dict(zip(opened.train.names, groups, strict=True))
+        assert not {of_image[name] for name in train.names} & {of_image[name] for name in val.names}
+    if (drawn.labels.any(0) == has).all():
+        assert train.names == drawn.names
+
+
+def test_only_what_alone_has_a_label_is_moved_to_training():
+    rows = np.ones((40, 3))
+    drawn = divide(tagged(rows), seed=1)[1]
+    rows[:, 2] = np.isin([f"n{i}" for i in range(40)], drawn.names[3:5])
+    train, val, _, _ = divide(tagged(rows), seed=1)
+    assert len(set(drawn.names) - set(val.names)) == 1
+    assert (train.labels[:, 2].sum(), val.labels[:, 2].sum()) == (1, 1)
+    assert divide(tagged(rows, "regression"), seed=1)[1].names == drawn.names
+    order = np.random.default_rng(1).permutation(40)
+    other = dataclasses.replace(tagged(rows), train=sources.Subset(tagged(rows).train, order))
+    assert set(divide(other, seed=1)[1].names) == set(val.names)
+
+
+@pytest.mark.parametrize("groups", [None, tuple(f"g{i}" for i in range(10))])
+def test_a_fold_that_takes_a_label_out_of_training_is_refused(groups):
+    rows = np.ones((10, 2))
+    rows[1:, 1] = 0
+    opened, refused = tagged(rows, groups=groups), []
+    for number in range(5):
+        try:
+            divide(opened, folds=5, fold=number)
+        except InputError as error:
+            refused.append(str(error))
+    assert len(refused) == 1
+    assert "takes all images of label 'c1' out of training: use another seed or fewer folds" in refused[0]
 
 
 def test_groups_are_spread_as_evenly_as_they_allow():

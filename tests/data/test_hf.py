@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from jaxtl.data.hf import open_source
 from jaxtl.data.kinds import Options
@@ -66,6 +66,17 @@ def test_a_parquet_file_and_slices_of_it(tmp_path):
     half = opened(f"{tmp_path / 'a.parquet'}:train[4:]")
     assert (len(half.train), half.val) == (4, None)
     assert half.train[0][0].getpixel((0, 0)) == (4, 0, 0)
+
+
+def test_photographs_are_turned_upright(tmp_path):
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (4, 3)).save(file, "JPEG", exif=exif)
+    records = made([1, 0])
+    photographs = [{"bytes": file.getvalue(), "path": None}] * 2
+    columns = {"image": photographs, "label": records["label"]}
+    datasets.Dataset.from_dict(columns, features=records.features).to_parquet(tmp_path / "a.parquet")
+    assert opened(tmp_path / "a.parquet").train[0][0].size == (3, 4)
 
 
 def test_a_folder_of_images(tree, small):

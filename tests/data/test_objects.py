@@ -6,8 +6,10 @@ import logging
 
 import numpy as np
 import pytest
-from PIL import Image
+from odd_images import white_is_zero
+from PIL import ExifTags, Image, ImageOps
 
+from jaxtl.data.images import read_image
 from jaxtl.data.objects import as_image
 from jaxtl.data.open import open_data
 from jaxtl.errors import InputError
@@ -71,6 +73,12 @@ def test_targets_that_are_transformed_are_read_from_the_items(small):
     assert open_data(Halved(labels, targets=labels), small).classes == ("0", "1")
 
 
+def test_the_item_that_reads_as_several_labels_is_named(small):
+    data = open_data(Squares(["a", "b;c"] * 4), small)
+    assert (data.task, data.told_by) == ("multi-label", "image 1: 'b;c' is read as the labels 'b', 'c'")
+    assert not open_data(Squares(["a", "b;c"] * 4), small, task="multi-label").told_by
+
+
 def test_lists_of_tensors_and_arrays_of_names(small):
     import torch
 
@@ -111,7 +119,7 @@ def test_tensors_as_labels_numbers_and_several(small):
 
     assert open_data(Squares(torch.tensor([0, 1] * 5)), small).task == "class"
     assert open_data(Squares(torch.tensor([0.5, 1.0] * 5)), small).task == "regression"
-    assert open_data(Squares(torch.eye(10, dtype=torch.int64)), small).task == "multi-label"
+    assert open_data(Squares(torch.eye(5, dtype=torch.int64).repeat(2, 1)), small).task == "multi-label"
     assert open_data(Squares([0, 1] * 5), small, task="regression").train.labels.shape == (8, 1)
 
 
@@ -139,6 +147,32 @@ def test_images_of_every_form(tmp_path, kind):
     }[kind]
     image = as_image(given, "0", 1)
     assert (image.size, image.getpixel((0, 0))) == ((5, 4), 7)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+def test_photographs_are_upright_as_those_of_a_folder(tmp_path, noise, ending):
+    exif = Image.Exif()
+    for orientation in range(1, 9):
+        exif[ExifTags.Base.Orientation] = orientation
+        noise(12, 8).save(tmp_path / f"{orientation}.{ending}", exif=exif)
+        expected = read_image(tmp_path / f"{orientation}.{ending}")
+        image = Image.open(tmp_path / f"{orientation}.{ending}")
+        for given in (image.convert("RGB"), image, ImageOps.exif_transpose(image), as_image(image, "0", 3), expected):
+            np.testing.assert_array_equal(as_image(given, "0", 3), expected)
+
+
+def test_a_scan_whose_zero_is_white_is_no_negative(tmp_path):
+    (tmp_path / "scan.tif").write_bytes(white_is_zero(np.array([[0, 65535]], np.uint16)))
+    assert np.asarray(as_image(Image.open(tmp_path / "scan.tif"), "0", 1)).tolist() == [[255, 0]]
+
+
+def test_an_image_that_is_turned_since_is_another(small):
+    lying = Image.new("RGB", (4, 4))
+    lying.paste("red", (0, 0, 4, 2))
+    squares = [(lying, "a"), (Image.new("RGB", (4, 4)), "b")] * 2
+    before = open_data(squares, small).fingerprint
+    lying.getexif()[ExifTags.Base.Orientation] = 6
+    assert open_data(squares, small).fingerprint != before
 
 
 def test_other_numbers_of_channels_stay_arrays():

@@ -86,6 +86,27 @@ def test_a_member_may_be_named_as_the_label(shard):
     assert opened(path).classes == ("0", "1")
 
 
+def test_the_image_is_the_member_whose_whole_extension_is_an_images(shard):
+    found = opened(shard("a.tar", {f"{number:04d}.depth.png": png(9) for number in range(2)} | samples(0, 1))).train
+    assert [found[index][0].getpixel((0, 0))[0] for index in range(2)] == [0, 1]
+
+
+def test_the_image_may_be_named_by_its_extension(shard):
+    pairs = {f"{number:04d}.jpg": png(9) for number in range(2)}
+    path = shard("a.tar", pairs | samples(0, 1))
+    with pytest.raises(
+        InputError,
+        match=r"2 samples with several images: a.tar/0000 .jpg, png., .*; path_column names the extension of the one",
+    ):
+        opened(path)
+    for name, values in (("jpg", [9, 9]), (".PNG", [0, 1])):
+        found = opened(path, path_column=name).train
+        assert [found[index][0].getpixel((0, 0))[0] for index in range(2)] == values
+    assert opened(path, path_column="jpg").train.identity(0) != opened(path, path_column="png").train.identity(0)
+    with pytest.raises(InputError, match=r"2 samples without an image '.jpeg': a.tar/0000, a.tar/0001.*'jpg'"):
+        opened(path, path_column="jpeg")
+
+
 def test_many_shards_by_braces_globs_and_folders(shard, tmp_path):
     for number in range(12):
         shard(f"s/all-{number:02d}.tar", samples(0, 1))

@@ -6,9 +6,11 @@ import dataclasses
 import json
 import logging
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from small_models import small_model
 
 import jaxtl
@@ -71,8 +73,6 @@ def test_what_is_not_recorded_is_told(model, saved, said, tmp_path) -> None:
 
 
 def test_the_same_folder_by_another_path(model, said, tmp_path, monkeypatch) -> None:
-    from PIL import Image
-
     for name in ("ant", "bee"):
         (tmp_path / "images" / name).mkdir(parents=True)
         for number in range(10):
@@ -100,8 +100,6 @@ def test_what_a_run_records_is_what_evaluation_takes(tmp_path, capsys) -> None:
 
 
 def _paint(folder: Path, classes: str, numbers: range) -> None:
-    from PIL import Image
-
     for name in classes.split():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in numbers:
@@ -197,6 +195,24 @@ def test_another_table_has_the_columns_of_the_first(model, tmp_path, task, optio
     assert (found.task, found.val.labels.tolist()) == (task, labels)
     by_hand = open_held_out(tuned, folder, f"csv:{tmp_path}/test.csv", label_column=["label"], task="class")
     assert by_hand.val.labels.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("source", "column", "value"), [("csv:train.csv", "id", 200), ("tar:train.tar", "mask.png", 40)]
+)
+def test_shards_have_no_column_of_paths_but_an_extension(model, tmp_path, source, column, value) -> None:
+    with tarfile.open(tmp_path / "test.tar", "w") as archive:
+        for number in range(2):
+            (tmp_path / f"{number}.txt").write_text("bee")
+            archive.add(tmp_path / f"{number}.txt", f"{number}.txt")
+            for extension, level in (("png", 200), ("mask.png", 40)):
+                Image.new("L", (8, 8), level).save(tmp_path / "a.png")
+                archive.add(tmp_path / "a.png", f"{number}.{extension}")
+    recipe = Recipe.from_keywords(data={"source": source, "path_column": column})
+    training = {"recipe": recipe.model_dump(mode="json"), "data": {"source": source, "split": "20%"}}
+    tuned = dataclasses.replace(model, classes=("ant", "bee"))
+    folder = jaxtl.save(model, tmp_path / "model", training=training)
+    assert open_held_out(tuned, folder, f"tar:{tmp_path}/test.tar").val[0][0].getpixel((0, 0)) == value
 
 
 def test_images_that_are_gone_since(run, said, tmp_path) -> None:

@@ -73,6 +73,25 @@ def test_the_loss_says_that_whole_numbers_are_no_classes(tmp_path) -> None:
         prepare(recipe.replace(**{"data.task": "class"}))
 
 
+def test_the_cell_that_reads_as_several_labels_is_named(tmp_path) -> None:
+    rows = []
+    for number, name in enumerate(["ant", "bee", '"ant, red; small"'] * 4):
+        Image.new("L", (8, 8), 20 * number).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{name}\n")
+    (tmp_path / "insects.csv").write_text("path,label\n" + "".join(rows))
+    recipe = Recipe.from_keywords(
+        model={"name": "cifar_resnet20", "weights": None, "until": "stem"},
+        data={"source": f"csv:{tmp_path}/insects.csv", "size": 8, "augment": "none"},
+    )
+    with pytest.raises(
+        InputError,
+        match=r"labels are any number of classes an image \(line 4: 'ant, red; small' is read as the labels "
+        r"'ant, red', 'small'; data.task=class, in Python task='class', where it is one\), and the loss 'softmax'",
+    ):
+        prepare(recipe)
+    assert prepare(recipe.replace(**{"data.task": "class"})).data.classes == ("ant", "ant, red; small", "bee")
+
+
 def test_several_answers_an_image() -> None:
     model = _model(2)
     data = _data(model, ("even", "below five"), lambda y: np.stack([y % 2 == 0, y < 5], 1).astype(np.float32))
