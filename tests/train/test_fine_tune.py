@@ -24,7 +24,8 @@ from jaxtl.recipe import Recipe, load_recipe
 from jaxtl.train import loop as module
 from jaxtl.train.checkpoint import Checkpoints
 from jaxtl.train.interrupts import AtOnceError
-from jaxtl.train.written import read_history
+from jaxtl.train.run import train
+from jaxtl.train.written import read_history, sole_writer
 
 ROOT = Path(jaxtl.__file__).parents[1]
 EPOCHS = 3
@@ -268,7 +269,7 @@ def test_results_without_their_checkpoints_are_not_overwritten(model, data, tmp_
     for resume, message in ((False, "holds a run already"), (True, "not its checkpoints")):
         with pytest.raises(InputError, match=message):
             jaxtl.fine_tune(model, data, RECIPE, output=tmp_path, resume=resume, progress=False)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "model"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_outputs_that_cannot_be(model, data, tmp_path) -> None:
@@ -277,6 +278,29 @@ def test_outputs_that_cannot_be(model, data, tmp_path) -> None:
         jaxtl.fine_tune(model, data, RECIPE, output=tmp_path / "file", progress=False)
     with pytest.raises(InputError, match="continued from its output"):
         jaxtl.fine_tune(model, data, RECIPE, resume=True, progress=False)
+
+
+def test_an_output_is_refused_before_an_image_is_read(model, data, tmp_path, monkeypatch) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("images are read, or the network is loaded")
+
+    recipe = RECIPE.replace(model={"name": "cifar_resnet20"}, data={"source": "digits"})
+    monkeypatch.setattr(jaxtl.data.Data, "train", property(read))
+    monkeypatch.setattr("jaxtl.train.run.prepare", read)
+    (tmp_path / "held" / "best").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    with sole_writer(tmp_path / "training"):
+        for output, message in (
+            (tmp_path / "held", "holds a run already: --resume"),
+            (tmp_path / "file", "is a file; name a folder"),
+            (tmp_path / "file" / "run", r"is a file, and .* cannot be in it"),
+            (tmp_path / "training", "another process is training into"),
+        ):
+            with pytest.raises(InputError, match=message):
+                jaxtl.fine_tune(model, data, RECIPE, output=output, progress=False)
+            with pytest.raises(InputError, match=message):
+                train(recipe.replace(output=output))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [".lock", "best", "file", "held", "training"]
 
 
 def test_a_model_that_does_not_fit_the_data_is_refused(model, data) -> None:
