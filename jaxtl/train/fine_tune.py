@@ -33,7 +33,7 @@ from jaxtl.train.cached_phases import CachedPhase
 from jaxtl.train.checkpoint import Checkpoints, Records, check_same, saved_identity
 from jaxtl.train.fits import check_batches, check_fits, check_kinds
 from jaxtl.train.fitted import check_fittable, fitted
-from jaxtl.train.interrupts import AtOnceError
+from jaxtl.train.interrupts import AtOnceError, held_back
 from jaxtl.train.loop import Loop
 from jaxtl.train.precision import settled
 from jaxtl.train.progress import Progress
@@ -170,11 +170,12 @@ def fine_tune(
                 _leave_results(output, recipe, data, checkpoints, loop, model.replace(**answering))
             raise
 
-        tuned = _model_of(loop.state, model.replace(**answering))
-        best = max(loop.history, key=lambda record: (score(record), record["epoch"]))
-        if output is not None:
-            models = _results(checkpoints, loop, tuned, loop.history[-1])
-            write_results(output, recipe, data, loop.history, models)
+        with held_back():
+            tuned = _model_of(loop.state, model.replace(**answering))
+            best = max(loop.history, key=lambda record: (score(record), record["epoch"]))
+            if output is not None:
+                models = _results(checkpoints, loop, tuned, loop.history[-1])
+                write_results(output, recipe, data, loop.history, models)
     return Result(tuned, loop.history, best, output)
 
 

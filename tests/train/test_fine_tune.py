@@ -189,6 +189,25 @@ def test_an_interrupt_during_a_checkpoint_is_after_its_epoch(model, data, tmp_pa
         assert (output / "model").exists() == (presses == 1)
 
 
+@pytest.mark.parametrize("presses", [1, 2])
+def test_an_interrupt_behind_the_last_epoch_is_after_the_writing(model, data, tmp_path, monkeypatch, presses) -> None:
+    def pressed(usual):
+        def save(*args, **options) -> Path:
+            for _ in range(presses):
+                signal.raise_signal(signal.SIGINT)
+            monkeypatch.undo()
+            return usual(*args, **options)
+
+        return save
+
+    output = tmp_path / "run"
+    monkeypatch.setattr("jaxtl.train.written.save", pressed(jaxtl.save))
+    with pytest.raises(KeyboardInterrupt) as found:
+        jaxtl.fine_tune(model, data, RECIPE, epochs=1, output=output, progress=False)
+    assert isinstance(found.value, AtOnceError) == (presses == 2)
+    assert all((output / name).exists() == (presses == 1) for name in ("model", "best", "curves.png"))
+
+
 def test_what_cannot_be_written_does_not_hide_the_interrupt(model, data, tmp_path, monkeypatch, caplog) -> None:
     def full(*_) -> None:
         raise OSError("no space left")
