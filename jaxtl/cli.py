@@ -19,9 +19,10 @@ import jaxtl
 from jaxtl.cli_cache import cache
 from jaxtl.cli_check import check
 from jaxtl.cli_data import show_batch
-from jaxtl.cli_options import LabelColumn, LabelSeparator, PathColumn, Task, labels_of
+from jaxtl.cli_options import LabelColumn, LabelSeparator, ModelName, PathColumn, Task, TestTime, Weights, labels_of
+from jaxtl.cli_predict import predict
 from jaxtl.cli_studies import COMMANDS, Config, Overrides
-from jaxtl.errors import InputError, nearest, printable
+from jaxtl.errors import InputError, nearest
 from jaxtl.judged import in_words, said
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -57,16 +58,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-ModelName = Annotated[
-    str, typer.Argument(help="The output of a run, a folder saved by jaxtl, or a name that 'jaxtl list' shows.")
-]
-Weights = Annotated[
-    str | None, typer.Option(help="A .safetensors or .pth file or a folder, in place of the name's own.")
-]
-TestTime = Annotated[
-    str | None, typer.Option(metavar="flip|crops", help="Average the probabilities of variants of each image.")
-]
 
 
 def _print_version(wanted: bool) -> None:
@@ -201,31 +192,7 @@ def eval_(
     typer.echo(_measured(measured))
 
 
-@app.command()
-def predict(
-    model: ModelName,
-    images: Annotated[list[str], typer.Argument(help="Image files, or folders of them.")],
-    weights: Weights = None,
-    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3,
-    tta: TestTime = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Name what is on images."""
-    from jaxtl.pretrained.source import model_of
-    from jaxtl.train.predict import check_files
-
-    check_files([Path(image) for image in images])
-    network = jaxtl.load(model_of(model), weights=weights or "default")
-    found = jaxtl.predict(network, images, top=top, tta=tta)
-    if json:
-        from json import dumps
-
-        typer.echo(printable(dumps(found, indent=2, ensure_ascii=False)))
-        return
-    for image in found:
-        numbers = [f"{name} {value:g}" for name, value in image.get("values", {}).items()]
-        named = [f"{label} {_percent(p)}" for label, p in image.get("top", ())]
-        typer.echo(printable(f"{image['path']}: {', '.join(numbers or named)}"))
+app.command()(predict)
 
 
 @app.command()

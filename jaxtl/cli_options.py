@@ -1,4 +1,4 @@
-"""Options that several commands share: how images are read, and those and the labels of a table found."""
+"""Options that several commands share: the network, how images are read, and the images and labels of a table found."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
+ModelName = Annotated[
+    str, typer.Argument(help="The output of a run, a folder saved by jaxtl, or a name that 'jaxtl list' shows.")
+]
+Weights = Annotated[
+    str | None, typer.Option(help="A .safetensors or .pth file or a folder, in place of the name's own.")
+]
+TestTime = Annotated[
+    str | None, typer.Option(metavar="flip|crops", help="Average the probabilities of variants of each image.")
+]
 Channels = Annotated[int, typer.Option(min=1, help="Channels of the images, 6 for pictures of six bands.")]
 PathColumn = Annotated[
     str | None,

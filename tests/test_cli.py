@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -206,33 +205,3 @@ def test_eval_tells_accuracy_and_count(part, capsys):
     assert given["place"] == ("network", "runs/a/model", "digits")
     split = {"val_fraction": 0.3, "split_file": Path("split.json"), "seed": 7}
     assert given["options"] == {**split, "label_column": ["age"]}
-
-
-def test_predict_prints_names_that_are_no_utf8(part, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    name = "caf\udce9.jpg"
-    try:
-        (tmp_path / name).touch()
-    except OSError:
-        pytest.skip("this file system takes UTF-8 names alone")
-    part("jaxtl.load", lambda name, weights: None)
-    part("jaxtl.predict", lambda *_, **__: [{"path": name, "top": [("tea", 1.0)]}])
-    assert main(["predict", "m", name]) == 0
-    assert capsys.readouterr().out == "caf\\udce9.jpg: tea 100.00 %\n"
-    assert main(["predict", "m", name, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["path"] == name
-
-
-def test_predict(part, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "ä.jpg").touch()
-    found = [{"path": "ä.jpg", "label": "daisy", "probability": 0.9, "top": [("daisy", 0.9), ("rose", 0.1)]}]
-    part("jaxtl.load", lambda name, weights: (name, weights))
-    part(
-        "jaxtl.predict",
-        lambda model, paths, top, tta: found if (paths, top, tta) == (["ä.jpg"], 2, "flip") else 1,
-    )
-    assert main(["predict", "m", "ä.jpg", "--top", "2", "--tta", "flip"]) == 0
-    assert capsys.readouterr().out == "ä.jpg: daisy 90.00 %, rose 10.00 %\n"
-    assert main(["predict", "m", "ä.jpg", "--top", "2", "--tta", "flip", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["top"] == [["daisy", 0.9], ["rose", 0.1]]

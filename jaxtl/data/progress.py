@@ -18,5 +18,6 @@ def tracked(items: Iterable[T], total: int, description: str, shown: bool = True
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not shown or not console.is_terminal) as bar:
+    hidden = not shown or not console.is_terminal
+    with Progress(console=console, transient=True, redirect_stdout=False, disable=hidden) as bar:
         yield from bar.track(items, total=total, description=description)

@@ -53,6 +53,8 @@ class Subset:
         self.names = [source.names[index] for index in self._indices]
         if (check := getattr(source, "check", None)) is not None:
             self.check = lambda index: check(self._indices[index])
+        if (path := getattr(source, "path", None)) is not None:
+            self.path = lambda index: path(self._indices[index])
 
     def __len__(self) -> int:
         return len(self._indices)

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxtl.data.bands import is_grey
 from jaxtl.data.dataset import Data
+from jaxtl.data.problems import shown
 from jaxtl.data.sources import in_colour
 from jaxtl.finetune.batch_norm import modes_of, small_batch_warning
 from jaxtl.finetune.from_recipe import make_groups
@@ -18,6 +19,7 @@ from jaxtl.recipe import LARS, SGD, Adafactor, AnyOptimizer, Lion, Muon, Recipe
 
 _LOOKED_AT = 16
 _FEW_A_CLASS = 2
+_FAR = 30.0
 
 
 def warnings_for(model: Model, data: Data, recipe: Recipe) -> list[str]:
@@ -28,6 +30,7 @@ def warnings_for(model: Model, data: Data, recipe: Recipe) -> list[str]:
         *_colour(model, data),
         *_everything(model, data, recipe),
         *_balanced_twice(data, recipe),
+        *_numbers_far_from_one(data, recipe),
         *_small_batches(model, recipe),
     ]
 
@@ -111,6 +114,22 @@ def _balanced_twice(data: Data, recipe: Recipe) -> Iterator[str]:
         yield (
             "class_weights and data.sampling are both balanced: classes with few images already come as often as the "
             "others, and weights make up for it once more; use one of the two"
+        )
+
+
+def _numbers_far_from_one(data: Data, recipe: Recipe) -> Iterator[str]:
+    if recipe.loss.name != "mse":
+        return
+    labels = np.asarray(data.train.labels, np.float64).reshape(len(data.train), -1)
+    far = [
+        f"{name} (mean {mean:.4g}, standard deviation {spread:.4g})"
+        for name, mean, spread in zip(data.classes, labels.mean(0), labels.std(0), strict=True)
+        if abs(mean) > _FAR or spread > _FAR or 0 < spread < 1 / _FAR
+    ]
+    if far:
+        yield (
+            f"the training numbers of {shown(far)} are far from 1, and from answers near 0 the usual rates hardly lead "
+            "to them: write (number - mean) / standard deviation into the data, and turn answers back with the same two"
         )
 
 

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from jaxtl.data.depths import several_depths
+from jaxtl.data.divide import divide
 from jaxtl.data.folder import scan_folder
 from jaxtl.data.open import open_data
+from jaxtl.data.opened import Opened
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.data.progress import tracked
 from jaxtl.data.sources import Source
-from jaxtl.errors import printable
+from jaxtl.errors import InputError, printable
 from jaxtl.studies.check_images import Pair, Seen, equal_files, look_alikes, look_at_all, names
 from jaxtl.studies.look import spread_of
 
@@ -35,7 +37,7 @@ class Check:
     Attributes:
         name: what the data was opened from.
         task: what labels are: ``class``, ``multi-label`` or ``regression``.
-        images: by split how many.
+        images: by split how many; where the data has none, that of ``jaxtl.open_data``'s defaults.
         outputs: names of the classes, the labels or the numbers.
         classes: by class, or by label, the number of images in each split; empty for numbers.
         widths, heights: smallest, median and largest of the images that can be read, in pixels.
@@ -127,7 +129,7 @@ def check(spec: str, *, channels: int = 3, threads: int = 2, progress: bool = Tr
     groups = equal_files(readable)
     duplicates = tuple(names(group) for group in groups if len({image.split for image in group}) > 1)
     contradictions = tuple(names(group) for group in groups if len({image.label for image in group}) > 1)
-    alike = look_alikes(readable) if len(readable) <= MOST_COMPARED else ()
+    alike, too_similar = look_alikes(readable) if len(readable) <= MOST_COMPARED else ((), None)
     sizes = np.array([image.size for image in readable] or [(0, 0)])
     return Check(
         name=printable(spec),
@@ -145,6 +147,7 @@ def check(spec: str, *, channels: int = 3, threads: int = 2, progress: bool = Tr
             *_told(duplicates, "times the same file is in several splits, which makes validation too easy", " = "),
             *_told(contradictions, "times the same file has different classes", " = "),
             *_told(alike, "pairs look the same, in different splits or with different classes", " ~ "),
+            *([] if too_similar is None else [too_similar]),
             *([f"more than {MOST_COMPARED} images: look-alikes were not searched"] * (len(readable) > MOST_COMPARED)),
         ),
         unreadable=unreadable,
@@ -162,8 +165,10 @@ def _opened(
     if kind == "folder" and path and not labels:
         folder, problems = scan_folder(path, channels)
         parts: dict[str, Source] = {"train": folder.train}
-        if folder.val is not None:
-            parts["val"] = folder.val
+        try:
+            parts["train"], parts["val"], *_ = divide(Opened(folder.classes, folder.train, folder.val))
+        except InputError as error:
+            problems.append(str(error))
         return "class", folder.classes, parts, problems, list(folder.notes)
     data = open_data(spec, Preprocess((32, 32)).with_channels(channels), max_bad=None, **labels)
     return data.task or "class", data.classes, {"train": data.train, "val": data.val}, [], list(data.notes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from jaxtl.data.bands import as_grey, size_of, to_array
 from jaxtl.data.depths import NARROW, with_shift
 from jaxtl.data.sources import Source
 from jaxtl.errors import InputError, printable
-from jaxtl.studies.look import ALIKE, FINE, FLAT_LEVELS, SMALLEST, THUMBNAIL, difference_hash, pairs_within
+from jaxtl.studies.alike import FINE, FLAT_LEVELS, SMALLEST, THUMBNAIL, alike
 
 Pair = tuple[str, ...]
 _AT_LEAST = 64  # short side that thumbnails are made from
@@ -78,26 +78,32 @@ def equal_files(images: list[Seen]) -> list[list[Seen]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def look_alikes(images: list[Seen]) -> tuple[Pair, ...]:
-    """Pairs of different files whose hashes are near and whose finer thumbnails go together."""
+def look_alikes(images: list[Seen]) -> tuple[tuple[Pair, ...], str | None]:
+    """Pairs of different files, in different splits or with different labels, whose hashes are near and whose finer
+    thumbnails go together; and a sentence where there are too many of them."""
     large = [
         image
         for image in images
         if image.thumbnail is not None and min(image.size) >= SMALLEST and image.thumbnail.std() >= FLAT_LEVELS
     ]
     if not large:
-        return ()
-    hashes = difference_hash(np.stack([image.thumbnail for image in large if image.thumbnail is not None]))
-    found = []
-    for i, j in pairs_within(hashes, hashes):
-        one, other = large[i], large[j]
-        if i >= j or one.digest == other.digest or (one.split, one.label) == (other.split, other.label):
-            continue
-        assert one.fine is not None
-        assert other.fine is not None
-        if np.corrcoef(one.fine.ravel(), other.fine.ravel())[0, 1] >= ALIKE:
-            found.append(names([one, other]))
-    return tuple(sorted(found))
+        return (), None
+    files = _numbered([image.digest for image in large])
+    places = _numbered([(image.split, image.label) for image in large])
+
+    def wanted(i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        return (i < j) & (files[i] != files[j]) & (places[i] != places[j])
+
+    coarse = np.stack([image.thumbnail for image in large if image.thumbnail is not None])
+    fine = np.stack([image.fine for image in large if image.fine is not None])
+    found = alike((coarse, fine), (coarse, fine), wanted)
+    return tuple(sorted(names([large[i], large[j]]) for i, j in found.pairs)), found.told
+
+
+def _numbered(values: Sequence[Hashable]) -> np.ndarray:
+    """Equal numbers for equal values."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(value, len(numbers)) for value in values])
 
 
 def names(group: Sequence[Seen]) -> Pair:

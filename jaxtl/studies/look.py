@@ -16,18 +16,8 @@ from jaxtl.data.dataset import Data
 from jaxtl.data.progress import tracked
 from jaxtl.data.sources import Source, counts
 from jaxtl.errors import InputError
+from jaxtl.studies.alike import FINE, FLAT_LEVELS, SMALLEST, THUMBNAIL, alike
 
-NEAR_BITS = 4
-"""Two images whose hashes differ in so many of 64 bits at most count as near duplicates."""
-FLAT_LEVELS = 3.0
-"""Images with less contrast than this, in levels of 256, have no hash: their bits would be noise."""
-SMALLEST = 16
-"""Images below so many pixels on a side have no hash: too many of them look alike."""
-THUMBNAIL = (9, 8)
-FINE = (32, 32)
-ALIKE = 0.95
-"""Correlation of finer thumbnails that makes a pair of near hashes a pair of near duplicates."""
-_ROWS = 512
 _SHOWN = 3
 
 
@@ -46,6 +36,7 @@ class Look:
         contradictions: training images with the same pixels and different classes.
         flat: images too small or with too little contrast for a comparison.
         seconds: what the look took.
+        too_similar: a sentence where the search for near duplicates ended early, since too many images look the same.
     """
 
     name: str
@@ -61,6 +52,7 @@ class Look:
     contradictions: tuple[tuple[str, ...], ...]
     flat: int
     seconds: float
+    too_similar: str | None = None
 
     @property
     def images(self) -> int:
@@ -113,6 +105,8 @@ class Look:
             )
         else:
             yield "no near duplicates across training and validation"
+        if self.too_similar:
+            yield self.too_similar
         if self.flat:
             yield f"{self.flat} images are too small or too flat to be compared"
         if self.contradictions:
@@ -163,7 +157,7 @@ def look(data: Data, *, most: int = 5000, seed: int = 0, seconds: float = 25.0, 
     val = _open(data.val, "validation images", most, seed, seconds, progress)
     sizes = np.array(train.sizes + val.sizes)
     height, width = data.preprocess.size
-    near, flat = _near_duplicates(data, train, val)
+    near, told, flat = _near_duplicates(data, train, val)
     return Look(
         name=data.name,
         train=counts(data.train.labels, data.classes),
@@ -178,31 +172,8 @@ def look(data: Data, *, most: int = 5000, seed: int = 0, seconds: float = 25.0, 
         contradictions=_contradictions(data.train, train),
         flat=flat,
         seconds=time.perf_counter() - begun,
+        too_similar=told,
     )
-
-
-def difference_hash(thumbnails: np.ndarray) -> np.ndarray:
-    """64 bits for each 8x9 greyscale thumbnail: uint8 (N, 8, 9) to uint64 (N,); a bit is 1 where it darkens rightwards.
-
-    >>> falling = np.tile(np.arange(9, 0, -1, dtype=np.uint8), (8, 1))
-    >>> difference_hash(np.stack([falling, falling[:, ::-1]])).tolist() == [2**64 - 1, 0]
-    True
-    """
-    bits = (thumbnails[:, :, :-1] > thumbnails[:, :, 1:]).reshape(len(thumbnails), 64)
-    return np.packbits(bits, axis=1).view(">u8").astype(np.uint64).reshape(-1)
-
-
-def pairs_within(left: np.ndarray, right: np.ndarray, bits: int = NEAR_BITS) -> np.ndarray:
-    """All (i, j) whose hashes ``left[i]`` and ``right[j]``, uint64, differ in at most so many bits: int (pairs, 2).
-
-    >>> pairs_within(np.array([0, 255], np.uint64), np.array([1, 2**40], np.uint64), bits=1).tolist()
-    [[0, 0], [0, 1]]
-    """
-    found = [np.zeros((0, 2), int)]
-    for start in range(0, len(left), _ROWS):
-        distance = np.bitwise_count(left[start : start + _ROWS, None] ^ right[None, :])
-        found.append(np.argwhere(distance <= bits) + np.array([start, 0]))
-    return np.concatenate(found)
 
 
 def _open(source: Source, what: str, most: int, seed: int, seconds: float, progress: bool) -> _Seen:
@@ -227,19 +198,18 @@ def _open(source: Source, what: str, most: int, seed: int, seconds: float, progr
     return seen
 
 
-def _near_duplicates(data: Data, train: _Seen, val: _Seen) -> tuple[tuple[tuple[str, str], ...], int]:
-    """Pairs of names that look the same, and how many images could not be compared."""
+def _near_duplicates(data: Data, train: _Seen, val: _Seen) -> tuple[tuple[tuple[str, str], ...], str | None, int]:
+    """Pairs of names that look the same, what is to be said of them, and how many images could not be compared."""
     left, right = _comparable(train), _comparable(val)
+    flat = len(train.indices) + len(val.indices) - len(left) - len(right)
     if not len(left) or not len(right):
-        return (), len(train.indices) + len(val.indices) - len(left) - len(right)
-    ours, theirs = (difference_hash(np.array(part.thumbnails)[at]) for part, at in ((train, left), (val, right)))
-    pairs = ((left[i], right[j]) for i, j in pairs_within(ours, theirs))
-    names = [
-        (data.train.names[train.indices[i]], data.val.names[val.indices[j]])
-        for i, j in pairs
-        if np.corrcoef(train.fine[i].ravel(), val.fine[j].ravel())[0, 1] >= ALIKE
-    ]
-    return tuple(sorted(names)), len(train.indices) + len(val.indices) - len(left) - len(right)
+        return (), None, flat
+    ours, theirs = (
+        (np.array(part.thumbnails)[at], np.array(part.fine)[at]) for part, at in ((train, left), (val, right))
+    )
+    found = alike(ours, theirs)
+    names = [(data.train.names[train.indices[left[i]]], data.val.names[val.indices[right[j]]]) for i, j in found.pairs]
+    return tuple(sorted(names)), found.told, flat
 
 
 def _comparable(seen: _Seen) -> np.ndarray:

@@ -40,7 +40,8 @@ class RangeTest:
         rates: the recipe's peak of each group, which a factor multiplies.
         settings: the fields of the recipe that decide these rates, with their values, as ``rate_settings`` names them.
         suggestions: factor by rule: ``steepest`` (where the loss falls fastest), ``minimum/10`` (a tenth of where it
-            is lowest) and ``valley`` (the middle of its longest descent); a rule that finds nothing is left out.
+            is lowest) and ``valley`` (the middle of its longest descent), without the first tenth of the steps; a rule
+            that finds nothing is left out.
     """
 
     factors: np.ndarray
@@ -159,14 +160,17 @@ def find_rates(
 
 
 def suggestions(factors: ArrayLike, losses: ArrayLike) -> dict[str, float]:
-    """The suggested factor by rule; what comes behind the lowest loss does not count.
+    """The suggested factor by rule. What comes behind the lowest loss does not count, nor does the first tenth of the
+    points, whose averages are of few batches and differ as those do.
 
     >>> found = suggestions(np.geomspace(1e-4, 1e2, 7), [3.0, 2.9, 2.5, 1.5, 1.0, 2.0, 9.0])
     >>> {rule: round(float(factor), 4) for rule, factor in found.items()}
     {'steepest': 0.1, 'minimum/10': 0.1, 'valley': 0.01}
     """
     factors, losses = np.asarray(factors, float), np.asarray(losses, float)
-    if len(losses) < 3:
+    settled = math.ceil(len(losses) / 10)
+    factors, losses = factors[settled:], losses[settled:]
+    if len(losses) < 2:
         return {}
     found: dict[str, float] = {}
     lowest = int(np.argmin(losses))

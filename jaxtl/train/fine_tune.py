@@ -33,13 +33,13 @@ from jaxtl.train.cached_phases import CachedPhase
 from jaxtl.train.checkpoint import Checkpoints, Records, check_same, saved_identity
 from jaxtl.train.fits import check_batches, check_fits, check_kinds
 from jaxtl.train.fitted import check_fittable, fitted
-from jaxtl.train.interrupts import AtOnceError
+from jaxtl.train.interrupts import AtOnceError, held_back
 from jaxtl.train.loop import Loop
 from jaxtl.train.precision import settled
 from jaxtl.train.progress import Progress
 from jaxtl.train.state import TrainState
 from jaxtl.train.task import check_labels, check_task, task_of
-from jaxtl.train.written import checkpoint_folder, sole_writer, write_history, write_recipe, write_results
+from jaxtl.train.written import check_output, checkpoint_folder, sole_writer, write_history, write_recipe, write_results
 from jaxtl.trees import unflatten
 
 MANY_PIXELS = 2**18  # of a batch, from which on huge pages make a difference
@@ -109,6 +109,7 @@ def fine_tune(
     _check_keywords(fields)
     recipe = as_recipe(recipe)
     recipe = recipe.replace(**fields) if fields else recipe
+    check_output(recipe.output, resume)
     if on_cpu() and recipe.batch_size * math.prod(data.train_preprocess.size) >= MANY_PIXELS:
         say_where_lacking()
     say_which_is_used(place_of((model.params, model.batch_stats)))
@@ -121,12 +122,11 @@ def fine_tune(
     check_batches(recipe, data)
     check_fittable(model, data, recipe)
     output = None if recipe.output is None else Path(recipe.output)
-    if resume and output is None:
-        raise InputError("a run is continued from its output; give the recipe the output of the run")
 
     with ExitStack() as stack:
         if output is not None and jax.process_index() == 0:
             stack.enter_context(sole_writer(output))
+        folder = None if output is None else checkpoint_folder(output, resume)
         begun_with = saved_identity(output / "checkpoints") if resume and output is not None else {}
         if begun_with:
             check_same(begun_with, _own_identity(model, recipe), f"{output}/checkpoints", all_of_it=False)
@@ -136,8 +136,7 @@ def fine_tune(
         for warning in warnings_for(model, data, recipe):
             say(warning)
         checkpoints = None
-        if output is not None:
-            folder = checkpoint_folder(output, resume)
+        if folder is not None:
             checkpoints = stack.enter_context(Checkpoints(folder, _identity(model, data, recipe, loop.cached)))
         saved = checkpoints if checkpoints is not None and checkpoints.latest is not None else None
         if saved is not None:
@@ -171,11 +170,12 @@ def fine_tune(
                 _leave_results(output, recipe, data, checkpoints, loop, model.replace(**answering))
             raise
 
-        tuned = _model_of(loop.state, model.replace(**answering))
-        best = max(loop.history, key=lambda record: (score(record), record["epoch"]))
-        if output is not None:
-            models = _results(checkpoints, loop, tuned, loop.history[-1])
-            write_results(output, recipe, data, loop.history, models)
+        with held_back():
+            tuned = _model_of(loop.state, model.replace(**answering))
+            best = max(loop.history, key=lambda record: (score(record), record["epoch"]))
+            if output is not None:
+                models = _results(checkpoints, loop, tuned, loop.history[-1])
+                write_results(output, recipe, data, loop.history, models)
     return Result(tuned, loop.history, best, output)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ def predict(
     `jaxtl.train.test_time` says which.
 
     Raises:
-        InputError: files that are missing or no images (all of them are listed), a model without a head, or a ``tta``
-            of another name.
+        InputError: files that are missing or no images (all of them are listed), a model without a head, ``top``
+            below 1, or a ``tta`` of another name.
 
     >>> import jaxtl, tempfile
     >>> from PIL import Image
@@ -50,29 +51,74 @@ def predict(
     >>> len(found), found[0]["label"] in ("ant", "bee")
     (1, True)
     """
+    if top < 1:
+        raise InputError(f"top is how many of the best classes are named, from 1 on, not {top}")
+    found: list[dict[str, Any]] = []
+    problems: list[str] = []
+    for batch in batches(model, files_of(model, images), batch_size):
+        problems += batch.problems
+        if not problems:
+            found += batch.answers(model, top, tta)
+    if problems:
+        raise InputError("; ".join(problems))
+    return found
+
+
+def files_of(model: Model, images: Sequence[str | os.PathLike[str]] | str | os.PathLike[str]) -> list[Path]:
+    """The files themselves, and those in folders.
+
+    Raises:
+        InputError: files that are missing (all of them are listed), folders without images, a model without a head.
+    """
     check_model(model)
     if model.num_classes == 0:
         raise InputError(f"{model.name} has no head to predict with; load it with num_classes=N or use model.features")
     paths = _paths(images)
     check_files(paths)
-    paths = [file for path in paths for file in (_inside(path, model) if path.is_dir() else [path])]
-    keep_compiled()
-    at_once = min(batch_size, 1 << (len(paths) - 1).bit_length())  # so that few sizes are compiled
-    found: list[dict[str, Any]] = []
-    problems: list[str] = []
-    for start in range(0, len(paths), batch_size):
-        part = paths[start : start + batch_size]
-        pixels = _read(part, model, problems)
-        if problems:
-            continue
-        padded = np.pad(pixels, ((0, at_once - len(part)), (0, 0), (0, 0), (0, 0)))
+    return [file for path in paths for file in (_inside(path, model) if path.is_dir() else [path])]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Files that were read together.
+
+    Attributes:
+        paths: of those that could be read.
+        pixels: of these, uint8 (N, height, width, channels).
+        problems: a sentence for each of the others.
+        size: images that the network is asked about at once, at least N.
+    """
+
+    paths: Sequence[Path]
+    pixels: np.ndarray
+    problems: Sequence[str]
+    size: int
+
+    def answers(self, model: Model, top: int, tta: str | None) -> list[dict[str, Any]]:
+        """One a path, as those of `predict`."""
+        if not self.paths:
+            return []
+        padded = np.pad(self.pixels, ((0, self.size - len(self.paths)), (0, 0), (0, 0), (0, 0)))
         ready = normalise(padded, model.preprocess.mean, model.preprocess.std)
         logits = averaged([model(variant) for variant in variants(ready, tta)], LOSS_OF_TASK[model.task].name)
-        answers = np.asarray(model.answers(logits))[: len(part)]
-        found += [_said(path, row, model, top) for path, row in zip(part, answers, strict=True)]
-    if problems:
-        raise InputError("; ".join(problems))
-    return found
+        answers = np.asarray(model.answers(logits))[: len(self.paths)]
+        return [_said(path, row, model, top) for path, row in zip(self.paths, answers, strict=True)]
+
+
+def batches(model: Model, files: Sequence[Path], batch_size: int = 32) -> Iterator[Batch]:
+    """Reads image files in their order, ``batch_size`` at a time, as the model takes them; each batch when it is asked
+    for."""
+    keep_compiled()
+    at_once = min(batch_size, 1 << (len(files) - 1).bit_length())  # so that few sizes are compiled
+    for start in range(0, len(files), batch_size):
+        paths, pixels, problems = [], [], []
+        for path in files[start : start + batch_size]:
+            try:
+                pixels.append(model.preprocess(read_image(path, model.preprocess.channels)))
+                paths.append(path)
+            except InputError as error:
+                problems.append(str(error))
+        yield Batch(paths, np.asarray(pixels), problems, at_once)
 
 
 def _paths(images: Any) -> list[Path]:
@@ -102,16 +148,6 @@ def _said(path: Path, answers: np.ndarray, model: Model, top: int) -> dict[str, 
         return {"path": str(path), "values": dict(zip(names, map(float, answers), strict=True))}
     best = [(names[i], float(answers[i])) for i in np.argsort(-answers)[:top]]
     return {"path": str(path), "label": best[0][0], "probability": best[0][1], "top": best}
-
-
-def _read(paths: Sequence[Path], model: Model, problems: list[str]) -> np.ndarray:
-    pixels = []
-    for path in paths:
-        try:
-            pixels.append(model.preprocess(read_image(path, model.preprocess.channels)))
-        except InputError as error:
-            problems.append(str(error))
-    return np.asarray(pixels)
 
 
 def check_files(paths: Sequence[Path]) -> None:

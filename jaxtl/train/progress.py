@@ -69,6 +69,7 @@ class Progress:
                 right = f", accuracy {100 * record['train_accuracy']:.2f} %" if "train_accuracy" in record else ""
                 parts.append(f"train: loss {record['train_loss']:.3f}{right}")
             judged = f", {said(record)}" if judged_by(record) in SHARES else ""
+            judged += f", r2 {record['val_r2']:.3f}" if "val_r2" in record else ""
             parts.append(f"val: loss {record['val_loss']:.3f}{judged}")
             parts.append(f"{record['images_per_second']:.0f} images/s, {record['seconds']:.0f} s")
             self._bar.console.print("  ".join(parts), highlight=False, soft_wrap=True)

@@ -22,6 +22,7 @@ from jaxtl.train.fine_tune import Result, fine_tune
 from jaxtl.train.fits import check_batches, check_fits
 from jaxtl.train.fitted import check_fittable
 from jaxtl.train.task import check_task, with_task
+from jaxtl.train.written import check_output
 
 _CHOICE = (
     "path_column",
@@ -131,6 +132,8 @@ def how_opened(images: DataSection, seed: int) -> dict[str, Any]:
 
 
 def train(recipe: Recipe, *, resume: bool = False) -> Result:
-    """Does what ``jaxtl train`` does: ``prepare``, then ``jaxtl.fine_tune``."""
+    """Does what ``jaxtl train`` does: ``prepare``, then ``jaxtl.fine_tune``; an output in whose way something is, is
+    refused before anything else."""
+    check_output(recipe.output, resume)
     prepared = prepare(recipe)
     return fine_tune(prepared.model, prepared.data, prepared.recipe, resume=resume)

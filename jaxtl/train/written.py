@@ -8,15 +8,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from jaxtl.data.dataset import Data
 from jaxtl.errors import InputError
-from jaxtl.files import make_folder, write_whole
+from jaxtl.files import check_writable, make_folder, write_whole
 from jaxtl.model import Model
 from jaxtl.pretrained.save import save
 from jaxtl.recipe import Recipe
 from jaxtl.unfinished import lock
 
 Records = list[dict[str, Any]]
+_CHECKPOINTS = "checkpoints"
+_LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -36,7 +40,7 @@ def sole_writer(output: Path) -> Iterator[None]:
     """
     make_folder(output)
     try:
-        file = (output / ".lock").open("ab")
+        file = (output / _LOCK).open("ab")
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error}") from error
     with file:
@@ -47,16 +51,48 @@ def sole_writer(output: Path) -> Iterator[None]:
         yield
 
 
+def check_output(output: str | Path | None, resume: bool) -> None:
+    """Tells what is in a run's way before any image is read. Nothing is made.
+
+    Raises:
+        InputError: the output holds another run, or a run without checkpoints; it cannot be written; another process is
+            training into it. Or there is none, and a run is to be continued.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "model").mkdir()
+    >>> check_output(folder, resume=False)
+    Traceback (most recent call last):
+    jaxtl.errors.InputError: ... holds a run already: --resume (resume=True) continues it; or choose another output
+    """
+    if output is None:
+        if resume:
+            raise InputError("a run is continued from its output; give the recipe the output of the run")
+        return
+    output = Path(output)
+    if output.is_file():
+        raise InputError(f"{output} is a file; name a folder")
+    check_writable(output / _LOCK)
+    if jax.process_index() == 0 and (output / _LOCK).exists():
+        with sole_writer(output):
+            pass
+    _check_free(output, resume)
+
+
 def checkpoint_folder(output: Path, resume: bool) -> Path:
     """Where the checkpoints go; ``InputError`` where the output holds another run, or a run without checkpoints."""
-    folder = output / "checkpoints"
     make_folder(output)
+    _check_free(output, resume)
+    return output / _CHECKPOINTS
+
+
+def _check_free(output: Path, resume: bool) -> None:
+    folder = output / _CHECKPOINTS
     saved = folder.is_dir() and any(entry.name.isdigit() for entry in folder.iterdir())
     if not resume and (saved or any((output / name).exists() for name in ("model", "best"))):
         raise InputError(f"{output} holds a run already: --resume (resume=True) continues it; or choose another output")
     if resume and not saved and (output / "model").exists():
         raise InputError(f"{output} holds the results of a run and not its checkpoints; choose another output")
-    return folder
 
 
 def write_recipe(output: Path, recipe: Recipe) -> None:

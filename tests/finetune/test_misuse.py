@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -90,6 +91,28 @@ def test_rare_classes_are_made_up_for_twice(model, sampling: str, weights) -> No
         (weights, sampling) == ("balanced",) * 2
     )
     assert not (said and weights != "balanced")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "far"),
+    [
+        ([-1.0, 1.0], False),
+        ([3.0, 9.0], False),
+        ([7.0, 7.0], False),
+        ([-1000.0, 1000.0], True),
+        ([2000.0, 2010.0], True),
+        ([0.01, 0.03], True),
+    ],
+)
+def test_numbers_that_no_rate_leads_to(tmp_path, numbers, far: bool) -> None:
+    labels = np.stack([np.tile(numbers, 20), np.tile([0.0, 2.0], 20)], 1)
+    np.savez(tmp_path / "a.npz", images=np.arange(8 * 8 * 40).astype(np.uint8).reshape(40, 8, 8), labels=labels)
+    network = jaxtl.load("cifar_resnet20", weights=None, num_classes=2, in_chans=1)
+    data = jaxtl.open_data(f"arrays:{tmp_path}/a.npz", network, task="regression")
+    first = data.train.labels[:, 0].astype(float)
+    said = f"numbers of labels_0 (mean {first.mean():.4g}, standard deviation {first.std():.4g}) are far from 1, and"
+    found = _said(network, data, loss={"name": "mse"}, batch_size=32)
+    assert (said in found, "far from 1" in found) == (far, far)
 
 
 def test_class_weights_must_fit_the_classes(model, data) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+import jaxtl
 from jaxtl.cli import main
 from jaxtl.errors import InputError
 from jaxtl.studies.check import IMBALANCED, check
@@ -160,6 +161,46 @@ def test_duplicates_across_splits_and_classes(folder):
     assert found.look_alikes == (("train/cat/2.png", "val/cat/brighter.jpg"),)
     assert len(found.warnings) == 3
     assert "train/cat/0.png = val/cat/copy.png" in str(found)
+
+
+def test_a_folder_without_a_split_is_divided_as_training_does_it(folder):
+    shutil.rmtree(folder / "val")
+    for name in ("cat", "dog"):
+        (folder / "train" / name).rename(folder / name)
+        for number in range(10, 16):
+            picture(100 + number + 100 * (name == "dog")).save(folder / name / f"{number}.png")
+    (folder / "train").rmdir()
+    data = jaxtl.open_data(f"folder:{folder}", jaxtl.Preprocess(size=32))
+    held, kept = data.val.names[0], next(name for name in data.train.names if name.startswith("cat"))
+    shutil.copy(folder / kept, folder / held)
+    brighter = ImageEnhance.Brightness(Image.open(folder / data.train.names[-1])).enhance(1.1)
+    brighter.save(folder / data.val.names[-1])
+    found = checked(folder)
+    assert found.images == {"train": len(data.train), "val": len(data.val)}
+    assert found.duplicates == (tuple(sorted((held, kept))),)
+    assert found.look_alikes == (tuple(sorted((data.train.names[-1], data.val.names[-1]))),)
+    for number in range(1, 16):
+        (folder / f"dog/{number}.png").unlink(missing_ok=True)
+    (problem,) = checked(folder).problems
+    assert "fewer than two images in class 'dog'" in problem
+
+
+def test_pictures_that_are_too_similar(folder, monkeypatch):
+    still = np.asarray(picture(0)).astype(int)
+    for number in range(20):
+        pixels = still + np.random.default_rng(number).integers(-3, 4, still.shape)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"val/dog/still{number}.png")
+        shutil.copy(folder / f"val/dog/still{number}.png", folder / f"train/cat/still{number}.png")
+    whole = checked(folder)
+    assert len(whole.look_alikes) == 20 * 19
+    assert not any("too similar" in warning for warning in whole.warnings)
+    monkeypatch.setattr("jaxtl.studies.alike.MOST_FOUND", 50)
+    found = checked(folder)
+    assert len(found.look_alikes) == 50
+    assert set(found.look_alikes) < set(whole.look_alikes)
+    assert found.warnings[-1].endswith(
+        "so similar to one another that the search for look-alikes ended early, with 50 pairs"
+    )
 
 
 def test_imbalance_and_files_that_are_no_images(folder):

@@ -75,6 +75,16 @@ def test_the_rules() -> None:
     assert found == pytest.approx({"steepest": 1e-1, "minimum/10": 1.0, "valley": 1e-1})
 
 
+def test_noise_between_the_first_batches_suggests_nothing() -> None:
+    """The averages of the first steps are of one batch, of two, and so on."""
+    falling = np.interp(range(50), [25, 40], [2.0, 1.0])
+    factors = np.geomspace(1e-7, 1e1, 50)
+    quiet = suggestions(factors, falling)
+    assert suggestions(factors, np.r_[3.0, 2.1, falling[2:]]) == quiet, "a hard batch at first"
+    assert suggestions(factors, np.r_[0.5, 1.6, falling[2:]]) == quiet, "an easy batch at first"
+    assert suggestions(factors, np.r_[3.0, 2.1, np.linspace(2.0, 4.0, 48)]) == {}, "nothing falls behind them"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

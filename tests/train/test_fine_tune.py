@@ -24,7 +24,8 @@ from jaxtl.recipe import Recipe, load_recipe
 from jaxtl.train import loop as module
 from jaxtl.train.checkpoint import Checkpoints
 from jaxtl.train.interrupts import AtOnceError
-from jaxtl.train.written import read_history
+from jaxtl.train.run import train
+from jaxtl.train.written import read_history, sole_writer
 
 ROOT = Path(jaxtl.__file__).parents[1]
 EPOCHS = 3
@@ -188,6 +189,25 @@ def test_an_interrupt_during_a_checkpoint_is_after_its_epoch(model, data, tmp_pa
         assert (output / "model").exists() == (presses == 1)
 
 
+@pytest.mark.parametrize("presses", [1, 2])
+def test_an_interrupt_behind_the_last_epoch_is_after_the_writing(model, data, tmp_path, monkeypatch, presses) -> None:
+    def pressed(usual):
+        def save(*args, **options) -> Path:
+            for _ in range(presses):
+                signal.raise_signal(signal.SIGINT)
+            monkeypatch.undo()
+            return usual(*args, **options)
+
+        return save
+
+    output = tmp_path / "run"
+    monkeypatch.setattr("jaxtl.train.written.save", pressed(jaxtl.save))
+    with pytest.raises(KeyboardInterrupt) as found:
+        jaxtl.fine_tune(model, data, RECIPE, epochs=1, output=output, progress=False)
+    assert isinstance(found.value, AtOnceError) == (presses == 2)
+    assert all((output / name).exists() == (presses == 1) for name in ("model", "best", "curves.png"))
+
+
 def test_what_cannot_be_written_does_not_hide_the_interrupt(model, data, tmp_path, monkeypatch, caplog) -> None:
     def full(*_) -> None:
         raise OSError("no space left")
@@ -268,7 +288,7 @@ def test_results_without_their_checkpoints_are_not_overwritten(model, data, tmp_
     for resume, message in ((False, "holds a run already"), (True, "not its checkpoints")):
         with pytest.raises(InputError, match=message):
             jaxtl.fine_tune(model, data, RECIPE, output=tmp_path, resume=resume, progress=False)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "model"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_outputs_that_cannot_be(model, data, tmp_path) -> None:
@@ -277,6 +297,29 @@ def test_outputs_that_cannot_be(model, data, tmp_path) -> None:
         jaxtl.fine_tune(model, data, RECIPE, output=tmp_path / "file", progress=False)
     with pytest.raises(InputError, match="continued from its output"):
         jaxtl.fine_tune(model, data, RECIPE, resume=True, progress=False)
+
+
+def test_an_output_is_refused_before_an_image_is_read(model, data, tmp_path, monkeypatch) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("images are read, or the network is loaded")
+
+    recipe = RECIPE.replace(model={"name": "cifar_resnet20"}, data={"source": "digits"})
+    monkeypatch.setattr(jaxtl.data.Data, "train", property(read))
+    monkeypatch.setattr("jaxtl.train.run.prepare", read)
+    (tmp_path / "held" / "best").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    with sole_writer(tmp_path / "training"):
+        for output, message in (
+            (tmp_path / "held", "holds a run already: --resume"),
+            (tmp_path / "file", "is a file; name a folder"),
+            (tmp_path / "file" / "run", r"is a file, and .* cannot be in it"),
+            (tmp_path / "training", "another process is training into"),
+        ):
+            with pytest.raises(InputError, match=message):
+                jaxtl.fine_tune(model, data, RECIPE, output=output, progress=False)
+            with pytest.raises(InputError, match=message):
+                train(recipe.replace(output=output))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [".lock", "best", "file", "held", "training"]
 
 
 def test_a_model_that_does_not_fit_the_data_is_refused(model, data) -> None:

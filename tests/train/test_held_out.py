@@ -149,12 +149,62 @@ def test_the_same_images_from_elsewhere(run, said, tmp_path, monkeypatch) -> Non
     assert sorted(found.val.names) == sorted(written["val"])
     assert said().endswith("20% held out, seed 3, as in training")
     shutil.copytree(tmp_path / "images", tmp_path / "copy")
-    open_held_out(tuned, run / "best", "folder:../copy")
+    found = open_held_out(tuned, exported, "folder:../copy")
     assert said() == (
         "20 validation images of folder:../copy: all images; the model was trained on folder:images (20% held out, "
         "seed 3): if these are the same, say --split-file"
     )
-    assert open_held_out(tuned, run / "best", "folder:../copy", val_fraction=0.5).split == "50% held out, seed 0"
+    assert open_held_out(tuned, exported, "folder:../copy", val_fraction=0.5).split == "50% held out, seed 0"
+
+
+def test_the_same_images_by_another_name(run, said, tmp_path) -> None:
+    written = read_split(run / "split.json")
+    tuned = jaxtl.load(run / "best")
+    (tmp_path / "images").rename(tmp_path / "renamed")
+    told = ", if these are the images of folder:images, whose names they have"
+    found = open_held_out(tuned, run / "best", "folder:renamed")
+    assert sorted(found.val.names) == sorted(written["val"])
+    assert said() == (
+        f"4 validation images of folder:renamed: split of split.json, as in training{told} (else --val-fraction 1)"
+    )
+    assert len(open_held_out(tuned, run / "best", "folder:renamed", val_fraction=1).val) == 20
+    assert said().endswith(f": all images; the model was trained on 16 of them{told}")
+    _paint(tmp_path / "renamed", "ant", range(10, 20))
+    (tmp_path / "renamed" / written["val"][0]).unlink()
+    assert sorted(open_held_out(tuned, run / "best", "folder:renamed").val.names) == sorted(written["val"][1:])
+    assert ": split of split.json, none of which the model was trained on, if" in said()
+    (tmp_path / "renamed" / written["train"][0]).unlink()  # more than a twentieth
+    assert open_held_out(tuned, run / "best", "folder:renamed").split == "all images"
+    assert said().endswith("if these are the same, say --split-file")
+
+
+def test_names_that_are_alike_by_accident(run, said, tmp_path) -> None:
+    tuned = jaxtl.load(run / "best")
+    _paint(tmp_path / "test", "ant bee", range(8))
+    _paint(tmp_path / "more", "bee", range(40))
+    for source in ("folder:test", "folder:more"):
+        assert open_held_out(tuned, run / "best", source).split == "all images"
+        assert "; the model was trained on folder:images (20% held out" in said()
+
+
+def test_a_table_of_other_images_with_the_same_names(model, said, tmp_path) -> None:
+    """Their classes tell them."""
+    _paint(tmp_path / "images", "x", range(20))
+    names = [f"images/x/{number}.png" for number in range(20)]
+    classes = {"same": 10 * ["ant"] + 10 * ["bee"], "other": 4 * ["bee"] + 16 * ["ant"]}
+    for table, cells in classes.items():
+        rows = "".join(f"{name},{cell}\n" for name, cell in zip(names, cells, strict=True))
+        (tmp_path / f"{table}.csv").write_text(f"path,label\n{rows}")
+    record = {"source": "csv:train.csv", "split": "20%", "train_by_class": {"ant": 8, "bee": 8}}
+    recipe = Recipe.from_keywords(data={"source": "csv:train.csv"})
+    training = {"recipe": recipe.model_dump(mode="json"), "data": record}
+    tuned = dataclasses.replace(model, classes=("ant", "bee"))
+    folder = jaxtl.save(model, tmp_path / "run" / "model", training=training)
+    held = [*names[8:10], *names[18:]]
+    split = {"train": sorted({*names} - {*held}), "val": held}
+    (tmp_path / "run" / "split.json").write_text(json.dumps(split))
+    assert sorted(open_held_out(tuned, folder, f"csv:{tmp_path}/same.csv").val.names) == sorted(held)
+    assert open_held_out(tuned, folder, f"csv:{tmp_path}/other.csv").split == "all images"
 
 
 def test_a_test_set_of_the_same_name(run, said, tmp_path, monkeypatch) -> None:

@@ -11,6 +11,7 @@ from small_models import small_model
 import jaxtl
 from jaxtl.errors import InputError
 from jaxtl.models.graph import Graph
+from jaxtl.train.predict import batches, files_of
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,25 @@ def test_all_files_that_cannot_be_read_are_listed(model, files, tmp_path) -> Non
     assert "empty.png' (the file is empty)" in str(error.value)
     with pytest.raises(InputError, match="no image to predict"):
         jaxtl.predict(model, [])
+
+
+@pytest.mark.parametrize("top", [0, -1])
+def test_no_class_at_all_is_not_named(top, model, files) -> None:
+    with pytest.raises(InputError, match=f"top is how many of the best classes are named, from 1 on, not {top}"):
+        jaxtl.predict(model, files, top=top)
+
+
+def test_batches_are_read_one_after_the_other_and_go_on_behind_a_broken_file(model, files) -> None:
+    files[1].write_bytes(b"")
+    parts = batches(model, files_of(model, files), 2)
+    first = next(parts)
+    files[3].write_text("no image any more")
+    second, third = parts
+    assert [part.paths for part in (first, second, third)] == [[files[0]], [files[2]], [files[4]]]
+    assert [len(part.problems) for part in (first, second, third)] == [1, 1, 0]
+    files[1].unlink()
+    whole = jaxtl.predict(model, [files[0], files[2], files[4]], batch_size=2)
+    assert [answer for part in (first, second, third) for answer in part.answers(model, 3, None)] == whole
 
 
 def test_a_network_without_a_head_predicts_nothing(files) -> None:

@@ -22,6 +22,10 @@ SHARED = {"epoch": 1, "train_loss": 0.5, "val_loss": 0.25, "images_per_second": 
             "10 images/s, 2 s",
         ),
         ({"val_mae": 0.3}, "epoch 1/3  train: loss 0.500  val: loss 0.250  10 images/s, 2 s"),
+        (
+            {"val_mae": 0.3, "val_r2": -0.25},
+            "epoch 1/3  train: loss 0.500  val: loss 0.250, r2 -0.250  10 images/s, 2 s",
+        ),
     ],
 )
 def test_an_epochs_line_tells_what_it_is_judged_by(numbers, line, capsys) -> None:
