@@ -106,8 +106,8 @@ def find(kind: str, key: str) -> Path | None:
     folder = cache_folder() / kind / key
     try:
         os.utime(folder / _ABOUT)
-    except OSError:
-        return None
+    except OSError:  # the disk can only be read, where it is there
+        return folder if os.path.isfile(folder / _ABOUT) else None
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shutil
@@ -85,6 +86,18 @@ def test_a_folder_that_cannot_be_written_is_named(folder) -> None:
     folder.write_text("a file")
     with pytest.raises(cache.InputError, match="cache"), cache.written("features", "key", {}):
         pass
+
+
+def test_a_cache_that_can_only_be_read_is_read(folder, monkeypatch) -> None:
+    def read_only(*given) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    _write("one")
+    monkeypatch.setattr(os, "utime", read_only)
+    assert cache.find("features", "one") == folder / "features/one"
+    assert cache.find("features", "two") is None
+    (folder / "features/one/about.json").unlink()
+    assert cache.find("features", "one") is None
 
 
 def test_what_an_interrupted_removal_left_hinders_nobody(folder, monkeypatch) -> None:

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +23,7 @@ from jaxtl.data.pipeline import Batch, epoch_order, ordered_batches
 from jaxtl.data.preprocess import Preprocess
 from jaxtl.data.readable import check_share, readable_images
 from jaxtl.data.sources import Source, Subset, counts
+from jaxtl.data.stamps import Stamps
 from jaxtl.data.storage import Storage, check_kind
 from jaxtl.data.training import TrainingImages
 from jaxtl.errors import InputError, nearest, printable
@@ -139,7 +139,7 @@ class Data:
         self.notes = notes
         self.threads = min(16, os.cpu_count() or 1) if threads is None else threads
         self.sampling = sampling
-        self._unique = uuid.uuid4().hex
+        self._stamps = {split: Stamps(source) for split, source in self._opened.items()}
         self._places: dict[str, np.ndarray] = {}  # of a split's images among those that were opened, where some are not
         self._prepared = {
             split: Memory(
@@ -276,6 +276,7 @@ class Data:
         (2, 8, 8, 1)
         """
         self._split(split)
+        self._stamps[split].take()  # before an image is read
         places = self._places.get(split)
         on_disk = split == "train" and self._evaluates_as_it_trains() and self._kept.on_disk
         pixels = self._kept.__getitem__ if on_disk else self._prepared[split]
@@ -316,10 +317,10 @@ class Data:
     def content_key(self, split: str) -> str:
         """16 hex digits over the images of a split and their order: the name of what is kept of them on disk.
 
-        Of files the place, the size and the time of the last modification count; labels, classes and settings don't.
-        Unlike `fingerprint` it differs between copies of the same files, so what was made from one is not taken for
-        the other. A source without a method ``stamp`` cannot be told again: its key differs from one `Data` to the
-        next.
+        Of files the place, the size and the time of the last modification count, as they were before this `Data` first
+        read one; labels, classes and settings don't. Unlike `fingerprint` it differs between copies of the same files,
+        so what was made from one is not taken for the other. A source without a method ``stamp`` cannot be told again:
+        its key differs from one `Data` to the next, see `found_again`.
 
         Args:
             split: ``"train"`` or ``"val"``.
@@ -327,7 +328,20 @@ class Data:
         Raises:
             InputError: another split.
         """
-        return _key_of(self._split(split), self._unique)
+        self._split(split)
+        return self._stamps[split].key(self._places.get(split))
+
+    def found_again(self, split: str) -> bool:
+        """Whether the next `Data` of the same images has the same `content_key`.
+
+        Args:
+            split: ``"train"`` or ``"val"``.
+
+        Raises:
+            InputError: another split.
+        """
+        self._split(split)
+        return self._stamps[split].found_again
 
     def describe(self) -> str:
         """One line for people: what it is, how many images of each class, where the split comes from, and notes."""
@@ -419,6 +433,7 @@ class Data:
             source,
             self.classes,
             self._max_bad,
+            stamps=self._stamps[split],
             what=what,
             split=split,
             looking=self._kept.looking if split == "train" else lambda: functools.partial(self._look, split),
@@ -443,7 +458,7 @@ class Data:
             self._opened["train"],
             self.train_preprocess,
             crops=self.augment.scale is not None,
-            key=functools.partial(_key_of, self._opened["train"], self._unique),
+            key=self._stamps["train"].key,
             name=self.name,
             threads=self.threads,
             storage=self._storage,
@@ -453,6 +468,7 @@ class Data:
 
     @functools.cached_property
     def _training(self) -> TrainingImages:
+        self._stamps["train"].take()  # before an image is read
         return TrainingImages(
             self.train,
             self._kept,
@@ -491,18 +507,6 @@ class Data:
         kept: KeptImages | None = self.__dict__.get("_kept")
         chosen = None if kept is None else kept.chosen
         return [f"training images kept on {chosen.kind}"] if chosen and chosen.kind in ("device", "disk") else []
-
-
-def _key_of(source: Source, unique: str) -> str:
-    """Changes with the images; where these cannot tell that they changed, it is never the same."""
-    digest = hashlib.sha256()
-    for index in range(len(source)):
-        try:
-            stamp = sources.stamp(source, index) or unique
-        except OSError:
-            stamp = f"{source.names[index]} is not there"
-        digest.update(f"{stamp}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()[:16]
 
 
 def _check_batch_size(batch_size: int) -> None:

@@ -10,7 +10,6 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -37,20 +36,20 @@ class DecodedImages:
     Args:
         about: what ``about.json`` says.
         places: of each image the first byte, height, width and channels, int64 (images, 4).
-        file: the pixels.
+        file: the pixels' open descriptor, which is closed with the images.
 
     Raises:
         ValueError: the file has not the size that it should have.
     """
 
-    def __init__(self, about: Mapping[str, Any], places: np.ndarray, file: Path) -> None:
+    def __init__(self, about: Mapping[str, Any], places: np.ndarray, file: int) -> None:
+        weakref.finalize(self, os.close, file)
         self.about = about
         self._places = places
-        if file.stat().st_size != about["bytes"]:
-            raise ValueError(f"{file} is not whole")
-        self._file = os.open(file, os.O_RDONLY)
+        self._file = file
         self._mapped: np.ndarray | None = None
-        weakref.finalize(self, os.close, self._file)
+        if os.fstat(file).st_size != about["bytes"]:
+            raise ValueError(f"the pixels are not {about['bytes']} bytes")
 
     def __len__(self) -> int:
         return len(self._places)
@@ -118,8 +117,9 @@ def read(key: str) -> DecodedImages | None:
         return None
     try:
         about = json.loads((folder / "about.json").read_text())
-        return DecodedImages(about, np.load(folder / "places.npy"), folder / "pixels.bin")
-    except (OSError, ValueError, KeyError):
+        places = np.load(folder / "places.npy")
+        return DecodedImages(about, places, os.open(folder / "pixels.bin", os.O_RDONLY))
+    except (OSError, ValueError, KeyError, EOFError):
         return None
 
 
@@ -162,7 +162,7 @@ class Writer:
         self._entry = contextlib.ExitStack()
         self._folder = self._entry.enter_context(cache.written(KIND, key, self._about))
         with _not_kept():
-            self._file = (self._folder / "pixels.bin").open("wb", buffering=0)
+            self._file = (self._folder / "pixels.bin").open("w+b", buffering=0)
         self.abandon = weakref.finalize(self, _abandon, self._entry, self._file)
 
     def __contains__(self, index: int) -> bool:
@@ -182,10 +182,12 @@ class Writer:
 
     def finish(self, *, wait: bool = True) -> DecodedImages:
         """Makes the entry of what was added. The disk may take seconds for it: without `wait` that goes on by itself,
-        to the end of the process at the latest, and a full disk is no error then; the images can be read at once."""
-        self._file.close()
+        to the end of the process at the latest, and a full disk, or a folder that was removed meanwhile, is no error
+        then; the images can be read at once."""
         self._about["bytes"] = self._size
-        found = DecodedImages(self._about, self._places, self._folder / "pixels.bin")
+        with _not_kept():
+            found = DecodedImages(self._about, self._places, os.dup(self._file.fileno()))
+        self._file.close()
         self.abandon.detach()
         if wait:
             self._make_entry()

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxtl.data.bands import Picture
 from jaxtl.data.images import decode_image, decode_pixels, image_size
+from jaxtl.errors import InputError
 
 
 class EncodedSource:
@@ -63,7 +64,10 @@ class EncodedSource:
         return self._stamp(index)
 
     def size(self, index: int) -> tuple[int, int] | None:
-        return image_size(io.BytesIO(self._read(index)), self._channels)
+        try:
+            return image_size(io.BytesIO(self._read(index)), self._channels)
+        except InputError:  # there is no file
+            return None
 
     def check(self, index: int) -> None:
         self._decoded(index, 1)

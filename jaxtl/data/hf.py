@@ -161,7 +161,8 @@ def _source(part: Any, word: str, image: str, labels: np.ndarray, channels: int)
     written = "\t".join(f"{os.path.realpath(file)} {os.stat(file).st_mtime_ns}" for file in files)
 
     def stamp(index: int) -> str | None:
-        path = images[index][image]["path"] if images[index][image]["bytes"] is None else None
+        found = images[index][image]
+        path = found["path"] if found is not None and found["bytes"] is None else None
         if path is not None:
             return f"{os.path.realpath(path)}\t{os.stat(path).st_size}\t{os.stat(path).st_mtime_ns}"
         return f"{written}\t{part._fingerprint}\t{image}\t{names[index]}" if files else None

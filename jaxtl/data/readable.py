@@ -9,13 +9,13 @@ from contextlib import closing
 
 import numpy as np
 
-from jaxtl.data import sources
 from jaxtl.data.decoded import NotKept
 from jaxtl.data.depths import several_depths, with_shift
 from jaxtl.data.in_order import in_order
 from jaxtl.data.looked import UNKNOWN, remember, remembered
 from jaxtl.data.progress import tracked
 from jaxtl.data.sources import Source
+from jaxtl.data.stamps import ABSENT, NOT_SAID, Stamps
 from jaxtl.errors import InputError
 from jaxtl.notices import say
 
@@ -34,6 +34,7 @@ def readable_images(
     classes: Sequence[str],
     max_bad: float,
     *,
+    stamps: Stamps,
     what: str,
     split: str,
     looking: Callable[[], Callable[[int], object]],
@@ -48,6 +49,7 @@ def readable_images(
         source: the images.
         classes: names of the labels.
         max_bad: share of the images that must not be reached.
+        stamps: of the images.
         what: what they were opened from, and how: what is remembered is kept under this name.
         split: train or val, for people.
         looking: asked, where there is anything to look at, for what decodes the image of an index, from several
@@ -59,7 +61,7 @@ def readable_images(
     """
     if getattr(source, "check", None) is None:
         return np.arange(len(source)), ()
-    bad, shifts = _looked_at(source, what=what, threads=threads, split=split, looking=looking)
+    bad, shifts = _looked_at(source, stamps.take(), what=what, threads=threads, split=split, looking=looking)
     kept = np.array([index for index in range(len(source)) if index not in bad], np.int64)
     if depths := several_depths([source.names[index] for index in kept], shifts[kept]):
         say(f"{split}: {depths}")
@@ -83,17 +85,22 @@ def readable_images(
 
 
 def _looked_at(
-    source: Source, *, what: str, split: str, looking: Callable[[], Callable[[int], object]], threads: int = 1
+    source: Source,
+    stamps: np.ndarray,
+    *,
+    what: str,
+    split: str,
+    looking: Callable[[], Callable[[int], object]],
+    threads: int = 1,
 ) -> tuple[dict[int, str], np.ndarray]:
     """By the index of each image that cannot be read: why; and what `jaxtl.data.depths.with_shift` says of each other
-    one. The arguments are those of `readable_images`.
+    one. The arguments are those of `readable_images`; ``stamps`` is what they took.
 
     An image that could be read is looked at again only where its stamp (of a file: place, size and time of
     modification) is a new one, whether or not the look that saw it came to its end.
     """
     key = hashlib.sha256(what.encode()).hexdigest()[:16]
     known = remembered(key)
-    stamps = np.array([_stamp(source, index) for index in range(len(source))], np.uint64)
     shifts = known.shifts_of(stamps)
     unknown = np.flatnonzero(shifts == UNKNOWN)
     if not len(unknown):
@@ -121,7 +128,7 @@ def _looked_at(
                     bad[index] = answer
                     continue
                 shifts[index] = answer
-                if stamps[index]:
+                if stamps[index] not in (NOT_SAID, ABSENT):
                     fine.append(index)
                 if len(fine) > told and time.monotonic() > due:
                     remember(key, known.joined(stamps[fine], shifts[fine]), what)
@@ -130,11 +137,3 @@ def _looked_at(
         if len(fine) > told:
             remember(key, known.joined(stamps[fine], shifts[fine]), what)
     return bad, shifts
-
-
-def _stamp(source: Source, index: int) -> int:
-    """64 bits of it; 0 where the file is not there, or the source does not say."""
-    stamp = sources.stamp_if_there(source, index)
-    if stamp is None:
-        return 0
-    return int.from_bytes(hashlib.sha256(stamp.encode(errors="surrogateescape")).digest()[:8], "big") or 1

@@ -121,7 +121,7 @@ def _cached(
 ) -> CachedPhase | None:
     """``then``: what a run that goes on began with; None for one that begins."""
     epochs = recipe.all_phases[number].epochs
-    views = recipe.views or (VIEWS if data.augment.is_random else 1)
+    views = (recipe.views or VIEWS) if data.augment.is_random else 1
     if not recipe.feature_cache or recipe.mixup or recipe.cutmix or epochs <= views:
         return None
     after = _fixed(model, recipe, optimizer(number))

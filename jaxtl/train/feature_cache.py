@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -100,15 +101,34 @@ def variant(data: Data, view: int) -> int | None:
     return view if changed else None
 
 
-def is_on_disk(part: FixedPart, data: Data, split: str, *, view: int | None, seed: int, batch_size: int) -> bool:
+def is_on_disk(
+    part: FixedPart,
+    data: Data,
+    split: str,
+    *,
+    view: int | None,
+    seed: int,
+    batch_size: int,
+    part_key: str | None = None,
+) -> bool:
     """Whether `features_of` finds them there."""
-    return _stored(_key(part, data, split, view, seed, batch_size)) is not None
+    return _stored(_key(part_key or part.key(), data, split, view, seed, batch_size)) is not None
 
 
 def features_of(
-    part: FixedPart, data: Data, split: str, *, view: int | None = None, seed: int = 0, batch_size: int = 64
+    part: FixedPart,
+    data: Data,
+    split: str,
+    *,
+    view: int | None = None,
+    seed: int = 0,
+    batch_size: int = 64,
+    part_key: str | None = None,
 ) -> np.ndarray:
     """The output of a fixed part for every image of a split, from the cache where it is there, else computed.
+
+    On disk it stays as long as the cache has room for it, but for images that the next run cannot tell that it has
+    them: then it goes with the data.
 
     Args:
         part: the network up to the stage in question.
@@ -117,13 +137,15 @@ def features_of(
         view: which random variant of the training images (``data.view_batches``); None: evaluation's pixels.
         seed: of the variants.
         batch_size: images at once; it changes the result by rounding at most, so that others are kept apart.
+        part_key: ``part.key()``, where it is known already.
 
     Returns:
         (N, ...) in the split's order; memory-mapped from the cache, or in memory where the cache has no room for it.
     """
-    key = _key(part, data, split, view, seed, batch_size)
+    key = _key(part_key or part.key(), data, split, view, seed, batch_size)
     if (found := _stored(key)) is not None:
         return found
+    cache.remove(KIND, key)  # what cannot be read would stay in the way
     count = len(data.train if split == "train" else data.val)
     batches = data.eval_batches(batch_size, split) if view is None else data.view_batches(batch_size, view, seed)
     size = (data.preprocess if view is None else data.train_preprocess).size
@@ -146,6 +168,8 @@ def features_of(
             entry.close()
         except OSError as error:
             say(f"{_named(about)} are not kept for the next run: {error}")
+    if not data.found_again(split):
+        weakref.finalize(data, cache.remove, KIND, key)
     found = _stored(key)
     return array.view(row.dtype) if found is None else found
 
@@ -172,8 +196,8 @@ def _named(about: dict[str, Any]) -> str:
     return f"features ({about['what']}, {about['of']})"
 
 
-def _key(part: FixedPart, data: Data, split: str, view: int | None, seed: int, batch_size: int) -> str:
-    digest = hashlib.sha256(part.key().encode())
+def _key(part_key: str, data: Data, split: str, view: int | None, seed: int, batch_size: int) -> str:
+    digest = hashlib.sha256(part_key.encode())
     settings: list[Any] = [data.content_key(split), data.preprocess.to_dict(), batch_size]
     if view is not None:
         settings += [data.train_preprocess.to_dict(), asdict(data.augment), data.storage.kind, seed, view]
@@ -188,7 +212,7 @@ def _stored(key: str) -> np.ndarray | None:
     try:
         dtype = json.loads((folder / "about.json").read_text(encoding="utf-8"))["dtype"]
         return np.load(folder / "array.npy", mmap_mode="r").view(jax.numpy.dtype(dtype))
-    except (OSError, ValueError):  # cleared meanwhile
+    except (OSError, ValueError, EOFError, KeyError, TypeError):  # cleared meanwhile, or damaged
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtl.data.dataset import Data
 from jaxtl.recipe import Recipe
@@ -49,10 +50,10 @@ def lack(part: FixedPart, data: Data, recipe: Recipe, views: int, row: int, *, l
     """
     arrays = {("train", variant(data, view)): len(data.train) * row for view in range(views)}
     arrays["val", None] = len(data.val) * row
-    seed, batch_size = recipe.seed, recipe.eval_batch_size
+    if not look:
+        return Lack(tuple(arrays.values()), found=False)
+    how: dict[str, Any] = {"seed": recipe.seed, "batch_size": recipe.eval_batch_size, "part_key": part.key()}
     lacking = tuple(
-        size
-        for (split, view), size in arrays.items()
-        if not (look and is_on_disk(part, data, split, view=view, seed=seed, batch_size=batch_size))
+        size for (split, view), size in arrays.items() if not is_on_disk(part, data, split, view=view, **how)
     )
     return Lack(lacking, found=len(lacking) < len(arrays))

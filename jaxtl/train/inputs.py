@@ -82,6 +82,7 @@ class FeatureInputs:
         self._model = model
         self._state = state
         self._found: dict[int | None, Any] = {}
+        self._part_key: str | None = None
 
     def __next__(self) -> Batch:
         epoch, place = divmod(self._step, self._per_epoch)
@@ -114,7 +115,9 @@ class FeatureInputs:
         part = FixedPart(
             model.graph, state.all_params, state.batch_stats, model.preprocess, self.after, computed_in(recipe)
         )
-        return features_of(part, self._data, split, view=view, seed=recipe.seed, batch_size=recipe.eval_batch_size)
+        self._part_key = self._part_key or part.key()  # of weights that a phase leaves as they are
+        how: dict[str, Any] = {"seed": recipe.seed, "batch_size": recipe.eval_batch_size, "part_key": self._part_key}
+        return features_of(part, self._data, split, view=view, **how)
 
     def close(self) -> None:
         self._found.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -175,11 +176,26 @@ time.sleep(60)
     assert [place.name for place in (cache / "decoded").iterdir()] == ["key"]
 
 
+def test_a_folder_that_goes_while_images_are_written_ends_nothing(cache, capsys):
+    writer = decoded.Writer("key", 2, "noise")
+    writer.add(0, picture(0))
+    shutil.rmtree(cache)
+    writer.add(1, picture(1))
+    images = writer.finish(wait=False)
+    assert decoded.read("key") is None
+    for index in range(2):
+        np.testing.assert_array_equal(images[index], picture(index))
+    images.map()
+    np.testing.assert_array_equal(images[1], picture(1))
+    assert "the next run decodes its images again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", [-9, 0], ids=["cut", "empty"])
 @pytest.mark.parametrize("broken", ["pixels.bin", "places.npy", "about.json"])
-def test_what_is_not_whole_is_written_again(cache, broken):
+def test_what_is_not_whole_is_written_again(cache, broken, left):
     write("key", 9, picture)
     file = cache / "decoded/key" / broken
-    file.write_bytes(file.read_bytes()[:-9])
+    file.write_bytes(file.read_bytes()[:left])
     assert decoded.read("key") is None
     write("key", 9, picture)
     np.testing.assert_array_equal(decoded.read("key")[8], picture(8))

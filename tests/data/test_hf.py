@@ -101,6 +101,18 @@ def test_two_columns_of_images_have_two_keys(tmp_path, small):
     assert keys[0] == keys[2] != keys[1]
 
 
+@pytest.mark.parametrize("seed", [0, 3], ids=["val", "train"])
+def test_a_record_without_an_image_is_left_out(tmp_path, small, seed):
+    kinds = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])}
+    values = {"image": [*map(png, range(9)), None], "label": [0, 1] * 5}
+    datasets.Dataset.from_dict(values, features=datasets.Features(kinds)).save_to_disk(tmp_path / "gaps")
+    data = open_data(f"hf:{tmp_path / 'gaps'}", small, val_fraction=0.3, seed=seed, max_bad=0.5)
+    assert len(data.train) + len(data.val) == 9
+    (reason,) = data.left_out["train"] + data.left_out["val"]
+    assert reason == "image 'train-000009' is empty: leave the record out"
+    assert data.content_key("train") != data.content_key("val")
+
+
 def test_other_fields(tmp_path):
     made([0, 1] * 3, age=[0.5, 1.5] * 3, who=list("aabbcc")).save_to_disk(tmp_path / "a")
     assert opened(tmp_path / "a", label_column="age").task == "regression"

@@ -8,11 +8,12 @@ import os
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxtl.data.augment import Augment
+from jaxtl.data.image_files import FileSource
 from jaxtl.data.open import open_data
 from jaxtl.data.preprocess import Preprocess
-from jaxtl.data.sources import Subset
 from jaxtl.errors import InputError
 
 GLYPHS = Preprocess(8, (0.5,), (0.5,), crop_pct=1.0)
@@ -138,21 +139,42 @@ def test_a_file_that_is_not_there_leaves_the_key_as_it_is(tree, small):
     assert len(set(keys)) == 3
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("max_bad", [0.01, None])
+def test_the_content_key_is_that_of_the_pixels_in_memory(tree, small, split, max_bad):
+    """Or what is computed of a file as it was would be found as that of the file as it is."""
+    root = tree({"train/a": 4, "train/b": 4, "val/a": 2, "val/b": 2})
+    older, data = (open_data(f"folder:{root}", small, augment="none", max_bad=max_bad) for _ in range(2))
+    key = older.content_key(split)
+    next(data.train_batches(8)) if split == "train" else list(data.eval_batches(4))
+    os.utime(root / split / "a/image00.png", (1, 1))
+    assert data.content_key(split) == key == older.content_key(split)
+    assert open_data(f"folder:{root}", small).content_key(split) != key
+
+
+def test_files_are_asked_once_whether_they_changed(pets, small, monkeypatch):
+    asked: list[int] = []
+    original = FileSource.stamp
+    monkeypatch.setattr(FileSource, "stamp", lambda source, index: (asked.append(index), original(source, index))[1])
+    data = open_data(pets, small, storage="stream")
+    next(data.train_batches(4))
+    assert len({data.content_key("train") for _ in range(3)}) == 1
+    assert len(asked) == 15
+
+
 def test_a_source_that_cannot_be_told_again_has_a_key_of_its_own(pets, small):
-    class Tinted:
-        def __init__(self, source):
-            self._source, self.labels, self.names = source, source.labels, source.names
-            self.identity = source.identity
+    class Pictures:
+        targets = [0, 1] * 4
 
         def __len__(self):
-            return len(self._source)
+            return 8
 
-    def keyed():
-        data = open_data(pets, small)
-        data.train = Subset(Tinted(data.train), range(15))
-        return data
+        def __getitem__(self, index):
+            return Image.new("RGB", (8, 8)), self.targets[index]
 
-    first_one = keyed()
-    assert first_one.content_key("train") == first_one.content_key("train")
-    keys = {given.content_key("train") for given in (first_one, keyed(), open_data(pets, small))}
-    assert len(keys) == 3
+    datas = [open_data(Pictures(), small, val_fraction=0.5) for _ in range(2)]
+    keys = [data.content_key(split) for data in datas for split in ("train", "val")]
+    assert keys == [data.content_key(split) for data in datas for split in ("train", "val")]
+    assert len(set(keys)) == 4
+    assert not datas[0].found_again("train")
+    assert open_data(pets, small).found_again("train")
