@@ -19,7 +19,7 @@ from jaxtl.pretrained import timm_options
 
 _CONVNEXT = {"depths": (1, 1, 1, 1), "dims": (16, 24, 32, 40)}
 _SWIN = {"embed_dim": 16, "depths": (1, 2), "num_heads": (2, 4), "img_size": 64, "patch_size": 2, "window_size": 4}
-_REGNET = {"depth": 5, "w0": 32, "wa": 48.0, "wm": 2.0, "stem_width": 16}
+_REGNET = {"depth": 5, "w0": 32, "wa": 48.0, "wm": 2.0}
 _RESNETV2 = {"layers": (1, 1, 1, 1), "channels": (32, 32, 64, 64), "stem_chs": 16}
 _EVA = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "num_heads": 4, "depth": 2}
 _VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "num_heads": 2, "depth": 2}
@@ -42,7 +42,7 @@ BUILT_ALIKE: list[tuple[str, dict[str, Any]]] = [
     ("inception_v3", {"act_layer": "silu"}),
     ("regnety_002", {**_REGNET, "group_size": 16, "se_ratio": 0.5, "linear_out": True, "norm_layer": "evonorms0"}),
     ("regnetx_002", {**_REGNET, "output_stride": 8, "downsample": "avg", "preact": True, "act_layer": "leaky_relu"}),
-    ("regnety_002", {**_REGNET, "bottle_ratio": 0.5, "group_min_ratio": 0.5, "num_features": 24}),
+    ("regnety_002", {**_REGNET, "bottle_ratio": 0.5, "group_min_ratio": 0.5, "num_features": 24, "stem_width": 16}),
     (
         "resnet26",
         {
