@@ -107,6 +107,15 @@ def _odd(option: str, graph: Graph, values: Mapping[str, Any]) -> bool:
     match type(graph.network).__name__, option:
         case "EfficientNet" | "MobileNetV3", "bn_eps":
             return bool(values["norm_layer"] != "batchnorm")
+        case "Eva", "qk_norm" | "num_kv_heads" | "attn_only_layer_scale" | "use_post_norm":
+            others = values["qk_norm"] or values["num_kv_heads"] or values["attn_only_layer_scale"]
+            return bool(values["use_post_norm"] and others)
+        case "Eva", "rope_type" | "rope_rotate_half":
+            return bool(values["rope_type"] == "mixed" and values["rope_rotate_half"])
+        case "VisionTransformer", "no_embed_class" | "reg_tokens":
+            return bool(values["distilled"])
+        case "VisionTransformer", "scale_attn_norm" | "scale_mlp_norm":
+            return "parallel_scaling" in values["block_fn"]
         case "VisionTransformer", "norm_layer":
             return bool(values["norm_eps"] != 1e-6)
         case "ConvNeXt", "depths" | "dims" | "kernel_sizes":
