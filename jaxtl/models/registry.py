@@ -141,6 +141,19 @@ def option_names(name: str) -> list[str]:
     return [] if known is None else list(inspect.signature(known.family.__init__).parameters)[1:]
 
 
+def defaults(name: str) -> dict[str, Any]:
+    """What an architecture is built with where nothing else is asked for: option -> value.
+
+    >>> defaults("resnet50")["layers"], defaults("resnet50")["output_stride"]
+    ((3, 4, 6, 3), 32)
+    """
+    _load_families()
+    architecture = _architectures[name]
+    signature = inspect.signature(architecture.family.__init__).parameters.values()
+    known = {option.name: option.default for option in signature if option.default is not option.empty}
+    return {**known, **architecture.options}
+
+
 def _check_options(name: str, architecture: Architecture, overrides: Mapping[str, Any]) -> None:
     known = option_names(name)
     unknown = [f"{option!r}{nearest(option, known)}" for option in overrides if option not in known]

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,19 @@ from jaxtl.errors import InputError, nearest
 from jaxtl.files import expanded, written_together
 from jaxtl.model import Model, check_whole
 from jaxtl.notices import say
-from jaxtl.pretrained import names, tags
+from jaxtl.pretrained import names
 from jaxtl.pretrained.card import CARD, card, shareable
 from jaxtl.pretrained.config import CONFIG, read_config
 from jaxtl.pretrained.load import load
 from jaxtl.pretrained.save import WEIGHTS, config_of, write_model
 from jaxtl.pretrained.source import model_of
 from jaxtl.pretrained.stablehlo import write_stablehlo
+from jaxtl.pretrained.timm_options import check_fits_timm, timm_arguments
 from jaxtl.pretrained.torchvision import builder_of, to_torchvision
 
 ABOUT = "model.json"
 _PICKLE = ("model.pth",)
 """Written where torch is installed; one of an earlier export would hold other weights than the files beside it."""
-
-_NOT_TIMMS = ("block", "attn_layer", "rd_ratio", "block_strings")
-"""Options that timm takes in other words."""
 
 
 def export(model: Model, folder: str | Path, format: str = "timm", *, training: dict[str, Any] | None = None) -> Path:
@@ -79,54 +78,17 @@ def export_run(source: str | Path, folder: str | Path, format: str = "timm") -> 
     return export(load(inner), folder, format, training=training)
 
 
-def check_fits_timm(model: Model) -> None:
-    """``InputError`` where timm cannot build the model's network."""
-    graph = model.graph
-    options = {key: value for key, value in graph.options.items() if value not in (None, ())}
-    instead = "jaxtl.save keeps it for jaxtl, format='stablehlo' for JAX alone"
-    if not type(graph.network).in_timm:
-        raise InputError(f"timm has no {graph.architecture}; {instead}")
-    if "until" in options:
-        raise InputError(f"timm cannot build {graph.architecture} cut after {options['until']!r}; {instead}")
-    if "head" in options:
-        raise InputError(f"timm cannot build {graph.architecture} with a head of several layers; {instead}")
-    if unknown := [key for key in _NOT_TIMMS if key in options]:
-        raise InputError(f"timm cannot build {graph.architecture} with another {unknown[0]}; {instead}")
-
-
-def _write_timm(model: Model, folder: Path, training: dict[str, Any] | None) -> str:
-    graph = model.graph
-    config = _own_config(model, training)
-    config["model_args"] = timm_arguments(model)
-    config["global_pool"] = graph.options.get("global_pool") or getattr(graph.network, "global_pool", "avg")
-    known = tags.find(graph.architecture).pretrained_cfg
-    for key in ("first_conv", "classifier", "fixed_input_size"):
-        if known.get(key):
-            config["pretrained_cfg"][key] = known[key]
-    write_model(model, folder, config)
-    (folder / CARD).write_text(card(model, training), encoding="utf-8")
-    return ""
-
-
 def _own_config(model: Model, training: dict[str, Any] | None) -> dict[str, Any]:
     if Path(model.name).is_absolute():  # a folder of this machine
         model = model.replace(name=Path(model.name).name)
     return config_of(model, shareable(training))
 
 
-def _write_jaxtl(model: Model, folder: Path, training: dict[str, Any] | None) -> str:
+def _write_layout(model: Model, folder: Path, training: dict[str, Any] | None, *, in_timm: bool) -> str:
+    """timm's layout, which is also jaxtl's own."""
     write_model(model, folder, _own_config(model, training))
-    (folder / CARD).write_text(card(model, training, in_timm=False), encoding="utf-8")
+    (folder / CARD).write_text(card(model, training, in_timm=in_timm), encoding="utf-8")
     return ""
-
-
-def timm_arguments(model: Model) -> dict[str, Any]:
-    """What ``timm.create_model`` needs to build the same network, besides its name and the number of classes."""
-    of_training = ("num_classes", "drop_rate", "drop_path_rate", "remat")
-    options = {key: v for key, v in model.graph.options.items() if key not in of_training and v not in (None, ())}
-    if options.get("in_chans") == 3:
-        del options["in_chans"]
-    return options
 
 
 def _fits_torch(model: Model) -> None:
@@ -191,9 +153,9 @@ def _write_stablehlo(model: Model, folder: Path, training: dict[str, Any] | None
 _Check = Callable[[Model], None]
 _Write = Callable[[Model, Path, dict[str, Any] | None], str]
 _WRITERS: dict[str, tuple[_Check, _Write]] = {
-    "timm": (check_fits_timm, _write_timm),
+    "timm": (check_fits_timm, partial(_write_layout, in_timm=True)),
     "torch": (_fits_torch, _write_torch),
-    "jaxtl": (_fits_everything, _write_jaxtl),
+    "jaxtl": (_fits_everything, partial(_write_layout, in_timm=False)),
     "stablehlo": (_fits_everything, _write_stablehlo),
 }
 

@@ -10,18 +10,23 @@ from typing import Any
 from jaxtl import __version__
 from jaxtl.files import expanded, written_together
 from jaxtl.model import Model, check_whole
-from jaxtl.pretrained import names
+from jaxtl.models import registry
+from jaxtl.pretrained import names, tags
 from jaxtl.pretrained.config import CONFIG, check_config
+from jaxtl.pretrained.timm_options import obstacle, timm_arguments
 
 WEIGHTS = "model.safetensors"
 _SAID_ELSEWHERE = ("num_classes", "in_chans", "remat")  # the last is a matter of a training run
+_NOT_FOR_TIMM = "jaxtl_alone"
+"""A field that timm has not, so that it refuses to build a network which it would build otherwise."""
 
 
 def save(model: Model, folder: str | Path, *, training: dict[str, Any] | None = None) -> Path:
     """Writes a model that ``jaxtl.load(folder)`` gives back bit for bit. No pickle.
 
-    The folder holds ``model.safetensors`` (torch's names and axes, so timm reads it too) and ``config.json``
-    (architecture, class names, preprocessing). Files of an earlier save are replaced only when the new ones are whole.
+    The folder holds ``model.safetensors`` (torch's names and axes) and ``config.json`` (architecture, class names,
+    preprocessing). timm reads it too, where it can build the network (``jaxtl.export`` says of which it cannot), and
+    fails where it cannot. Files of an earlier save are replaced only when the new ones are whole.
 
     Args:
         model: what to save.
@@ -60,7 +65,12 @@ def write_model(model: Model, folder: Path, config: dict[str, Any]) -> None:
 def config_of(model: Model, training: dict[str, Any] | None = None) -> dict[str, Any]:
     """What ``config.json`` says about a model."""
     graph = model.graph
-    options = {k: v for k, v in graph.options.items() if k not in _SAID_ELSEWHERE and v is not None}
+    usual = registry.defaults(graph.architecture)
+    options = {
+        option: value
+        for option, value in graph.options.items()
+        if option not in _SAID_ELSEWHERE and (value is not None or usual.get(option) is not None)
+    }
     cfg = {
         **model.preprocess.to_dict(),
         "num_classes": model.num_classes,
@@ -68,12 +78,21 @@ def config_of(model: Model, training: dict[str, Any] | None = None) -> dict[str,
         "classifier": graph.head,
         "license": model.license,
     }
+    if reason := obstacle(model):
+        cfg[_NOT_FOR_TIMM] = reason
+        arguments = {} if model.preprocess.channels == 3 else {"in_chans": model.preprocess.channels}
+    else:
+        arguments = timm_arguments(model)
+        known = tags.find(graph.architecture).pretrained_cfg
+        cfg |= {key: known[key] for key in ("first_conv", "classifier") if known.get(key)}
+        if "img_size" in usual:
+            cfg["fixed_input_size"] = True  # timm builds for images of input_size
     return {
         "architecture": graph.architecture,
         "num_classes": model.num_classes,
         "num_features": graph.network.num_features,
-        "global_pool": "avg",
-        "model_args": {} if model.preprocess.channels == 3 else {"in_chans": model.preprocess.channels},
+        "global_pool": getattr(graph.network, "global_pool", "avg"),
+        "model_args": arguments,
         "label_names": None if model.classes is None else list(model.classes),
         "pretrained_cfg": cfg,
         "jaxtl": {

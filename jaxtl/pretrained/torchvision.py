@@ -18,7 +18,7 @@ from flax import nnx
 from jaxtl.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from jaxtl.models.graph import Graph
 from jaxtl.models.layers import BatchNorm
-from jaxtl.models.registry import option_names
+from jaxtl.models.registry import defaults, option_names
 from jaxtl.pretrained import names
 from jaxtl.pretrained.source import Source
 from jaxtl.pretrained.torchvision_names import BUILDERS, EARLIER, UNUSED, Builder, Place, is_known, places
@@ -90,7 +90,8 @@ def _preprocess(assumed: Mapping[str, Any], builder: Builder | None) -> dict[str
 
 def builder_of(graph: Graph) -> Builder | None:
     """torchvision's function that makes the network of a graph, where it has one: whole, with a head for RGB images."""
-    changed = [key for key, value in graph.options.items() if key not in _WITHOUT_EFFECT and value not in (None, ())]
+    usual = defaults(graph.architecture)
+    changed = [key for key, value in graph.options.items() if key not in _WITHOUT_EFFECT and value != usual[key]]
     if changed or graph.options.get("in_chans", 3) != 3 or not graph.network.num_classes:
         return None
     return BUILDERS.get(graph.architecture)

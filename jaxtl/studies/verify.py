@@ -14,10 +14,10 @@ from jaxtl.errors import InputError
 from jaxtl.model import Model
 from jaxtl.models.graph import EVALUATION, Modes
 from jaxtl.models.network import Network
-from jaxtl.pretrained.export import check_fits_timm, timm_arguments
 from jaxtl.pretrained.guests import import_timm
 from jaxtl.pretrained.load import load
 from jaxtl.pretrained.names import COUNTER, state_dict
+from jaxtl.pretrained.timm_options import check_fits_timm, timm_arguments
 from jaxtl.studies.randomised import randomise
 
 TOLERANCE = 1e-4

@@ -74,10 +74,10 @@ def _one_step(model: jaxtl.Model, size: int) -> jaxtl.Model:
 
 def test_options_are_said_to_timm(tmp_path) -> None:
     timm = import_timm()
-    model = small_model("resnet10t", output_stride=8, in_chans=1, act_layer="silu", layers=(1, 1, 1, 1), drop_rate=0.5)
+    model = small_model("resnet10t", output_stride=8, in_chans=1, act_layer="silu", layers=(1, 1, 2, 1), drop_rate=0.5)
     folder = jaxtl.export(model, tmp_path)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    assert config["model_args"] == {"output_stride": 8, "in_chans": 1, "act_layer": "silu", "layers": [1, 1, 1, 1]}
+    assert config["model_args"] == {"output_stride": 8, "in_chans": 1, "act_layer": "silu", "layers": [1, 1, 2, 1]}
     theirs = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     images = torch_reference.images(48, 1)
     assert torch_reference.difference(model(images), theirs(torch_reference.torch_images(images))) < 1e-4
@@ -89,7 +89,7 @@ def test_options_are_said_to_timm(tmp_path) -> None:
         ("cifar_resnet20", {}, "timm has no cifar_resnet20; jaxtl.save keeps it for jaxtl"),
         ("resnet18", {"until": "layer1"}, "timm cannot build resnet18 cut after 'layer1'"),
         ("resnet10t", {"head": (8,)}, "timm cannot build resnet10t with a head of several layers"),
-        ("resnet10t", {"attn_layer": "se"}, "timm cannot build resnet10t with another attn_layer"),
+        ("resnet10t", {"attn_layer": "se"}, "timm cannot build resnet10t with attn_layer='se'"),
     ],
 )
 @pytest.mark.parametrize("format", ["timm", "torch"])
@@ -240,7 +240,7 @@ def test_the_program_answers_by_the_models_task(task: str) -> None:
 
 @pytest.mark.parametrize("format", ["timm", "torch", "stablehlo"])
 def test_all_files_or_none(format: str, tmp_path, monkeypatch) -> None:
-    old = small_model("resnet10t", layers=(1, 1))
+    old = small_model("resnet10t", layers=(1, 1), channels=(64, 128))
     jaxtl.export(old, tmp_path, format)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -250,12 +250,12 @@ def test_all_files_or_none(format: str, tmp_path, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
         with pytest.raises(OSError, match="disk full"):
-            jaxtl.export(small_model("resnet10t", layers=(1, 1), num_classes=2), tmp_path, format)
+            jaxtl.export(small_model("resnet10t", layers=(1, 1), channels=(64, 128), num_classes=2), tmp_path, format)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_the_command_takes_a_run_a_folder_or_a_name(tmp_path, capsys) -> None:
-    best, last = (small_model("resnet10t", layers=(1, 1), num_classes=count) for count in (2, 3))
+    best, last = (small_model("resnet10t", layers=(1, 1), channels=(64, 128), num_classes=count) for count in (2, 3))
     jaxtl.save(last, tmp_path / "run" / "model")
     jaxtl.save(best, tmp_path / "run" / "best", training={"result": {"epoch": 7, "val_accuracy": 0.875}})
     assert main(["export", str(tmp_path / "run"), str(tmp_path / "a")]) == 0
@@ -274,7 +274,7 @@ def test_the_command_takes_a_run_a_folder_or_a_name(tmp_path, capsys) -> None:
 def test_weights_keep_their_bits(tmp_path) -> None:
     from safetensors.numpy import load_file
 
-    model = small_model("resnet10t", layers=(1, 1))
+    model = small_model("resnet10t", layers=(1, 1), channels=(64, 128))
     stored = load_file(jaxtl.export(model, tmp_path) / "model.safetensors")
     expected = state_dict(model.params, model.batch_stats)
     assert {key: array.tobytes() for key, array in stored.items()} == {k: a.tobytes() for k, a in expected.items()}

@@ -152,7 +152,7 @@ def test_what_was_there_stays_when_the_new_files_vanish_while_they_take_their_pl
     ],
 )
 def test_what_could_not_be_loaded_is_not_saved(classes, message: str, tmp_path) -> None:
-    model = dataclasses.replace(small_model("resnet10t", layers=(1, 1)), classes=classes)
+    model = dataclasses.replace(small_model("resnet10t", layers=(1, 1), channels=(64, 128)), classes=classes)
     for write in (jaxtl.save, jaxtl.export):
         with pytest.raises(InputError, match=f"{model.name} cannot be saved: {message}"):
             write(model, tmp_path / "out")

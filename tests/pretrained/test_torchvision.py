@@ -226,3 +226,8 @@ def test_timms_names_and_what_a_folder_says_stay(tmp_path) -> None:
     loaded = jaxtl.load(jaxtl.save(model, tmp_path))
     assert loaded.notes == ()
     assert loaded.preprocess == model.preprocess
+
+
+def test_a_network_without_what_torchvisions_has_is_not_torchvisions() -> None:
+    assert builder_of(Graph("convnext_tiny", num_classes=4, ls_init_value=1e-6)) is not None
+    assert builder_of(Graph("convnext_tiny", num_classes=4, ls_init_value=None)) is None
