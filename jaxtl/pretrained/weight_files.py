@@ -154,6 +154,15 @@ def without_prefixes(names: Iterable[str]) -> dict[str, str]:
     return stored
 
 
+def inside(module: Any, state: Iterable[str]) -> Any:
+    """The part of a torch module that is the network, where wrappers put a prefix before every name of its state."""
+    for name, stored in without_prefixes(name for name in state if name != _COUNT_OF_AVERAGE).items():
+        for part in filter(None, stored.removesuffix(name).split(".")):
+            module = getattr(module, part, module)
+        break
+    return module
+
+
 def to_numpy(value: Any) -> np.ndarray:
     """A numpy array of a torch tensor (any device, bfloat16 as float32) or of an array."""
     if hasattr(value, "detach"):
