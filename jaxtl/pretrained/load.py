@@ -92,8 +92,8 @@ def from_torch(
     that it was built for, and a transformer its pooling. Whatever else it was built with otherwise than by
     ``timm.create_model(name)`` is to be passed again, such as ``act_layer="silu"``: what the module and the model
     compute from a random image is compared, before classes, channels or the size of images are changed, unless timm
-    builds the same module from the name and ``options``. Of a state dict the names and shapes alone are checked. The arrays are
-    copies, and the module stays as it is.
+    builds the same module from the name and ``options``. Of a state dict the names and shapes alone are checked. The
+    arrays are copies, and the module stays as it is.
 
     Raises:
         InputError: as ``load``; or the module computes something else than the model.

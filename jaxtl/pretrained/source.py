@@ -52,7 +52,10 @@ def resolve(name: str, weights: str | Path | None) -> Source:
             return _of_architecture(tag.architecture, from_folder(file, name, "default"))
         architecture = architecture_of(tag, name)
         arrays = weight_files.read(file)
-        return Source(name, architecture, arrays, tag.preprocess_dict(), str(weights), assumed=True)
+        headless = 0 if tag.pretrained_cfg.get("num_classes") == 0 else None
+        return Source(
+            name, architecture, arrays, tag.preprocess_dict(), str(weights), num_classes=headless, assumed=True
+        )
     if tag.folder is not None:
         return from_folder(tag.folder, tag.name, "default")
     if tag.obstacle is not None:

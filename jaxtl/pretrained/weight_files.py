@@ -13,10 +13,10 @@ from jaxtl.errors import InputError, nearest
 from jaxtl.notices import say
 
 PICKLES = (".pth", ".pt", ".th", ".bin", ".ckpt", ".tar")
-AVERAGED = ("state_dict_ema", "model_ema")
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
 """Where training scripts keep the running average of the weights, which is what they evaluate; timm prefers it too."""
 
-NESTING = (*AVERAGED, "state_dict", "model", "model_state_dict", "net", "network")
+NESTING = (*AVERAGED, "state_dict", "model", "model_state_dict", "net", "network", "module")
 _COUNT_OF_AVERAGE = "n_averaged"  # beside the weights in torch.optim.swa_utils.AveragedModel
 PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
 
@@ -47,7 +47,14 @@ class Safetensors(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         with self._open() as file:
-            return file.get_tensor(self._names[name])
+            try:
+                return file.get_tensor(self._names[name])
+            except (AttributeError, TypeError) as error:  # numpy has no such numbers
+                held = file.get_slice(self._names[name]).get_dtype()
+                raise InputError(
+                    f"{self._path}: {name} holds numbers of the kind {held}, which are not read; store float32, "
+                    "float16 or bfloat16"
+                ) from error
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each tensor, from the file's header."""
@@ -126,6 +133,13 @@ def arrays_of(content: Any, where: str) -> dict[str, np.ndarray]:
         )
     if keys and keys[0] in AVERAGED and any(_state_in(content.get(key))[1] for key in NESTING if key not in AVERAGED):
         say(f"{where} holds weights and their running average; the average, {keys[0]!r}, is taken")
+    for key in content:
+        if (
+            "ema" in str(key).lower()
+            and key not in (*keys, *AVERAGED)
+            and len(_state_in(content[key])[1]) >= len(state)
+        ):
+            say(f"{where} holds weights under {key!r} as well, perhaps their running average; {keys[0]!r} is taken")
     arrays = {str(name): to_numpy(value) for name, value in state.items()}
     arrays.pop(_COUNT_OF_AVERAGE, None)
     return {name: arrays[stored] for name, stored in without_prefixes(arrays).items()}

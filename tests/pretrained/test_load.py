@@ -273,6 +273,40 @@ def test_weights_that_end_early_say_where_to_cut(weights) -> None:
         assert "until" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("stored", "wanted"), [("avg", "token"), ("token", "avg")])
+def test_weights_that_pool_another_way_say_so(stored: str, wanted: str) -> None:
+    tiny = {"embed_dim": 16, "depth": 1, "num_heads": 2, "img_size": 32}
+    model = small_model("vit_tiny_patch16_224", **tiny, global_pool=stored)
+    state = state_dict(model.params, model.batch_stats)
+    with pytest.raises(InputError, match=f"pass global_pool='{stored}'") as caught:
+        jaxtl.from_torch(state, "vit_tiny_patch16_224", **tiny, global_pool=wanted)
+    assert "until" not in str(caught.value)
+
+
+def test_weights_with_something_left_over_are_not_cut(weights) -> None:
+    strange = {name: array for name, array in weights.items() if not name.startswith(("layer3", "fc"))}
+    strange["neck.weight"] = weights["layer3.0.bn1.weight"]
+    with pytest.raises(InputError, match="neck") as caught:
+        jaxtl.from_torch(strange, CIFAR, num_classes=4)
+    assert "until" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "tiny"),
+    [
+        ("eva02_tiny_patch14_224", {"embed_dim": 16, "depth": 1, "num_heads": 2, "img_size": 28}),
+        ("vit_small_patch14_dinov2", {"embed_dim": 16, "depth": 1, "num_heads": 2, "img_size": 28}),
+        ("vit_pe_spatial_tiny_patch16_512", {"embed_dim": 16, "depth": 1, "num_heads": 2, "img_size": 32}),
+    ],
+)
+def test_files_of_networks_without_a_head_need_no_number_of_classes(name: str, tiny: dict, tmp_path) -> None:
+    model = small_model(name, **tiny, num_classes=0)
+    save_file(state_dict(model.params, model.batch_stats), tmp_path / "a.safetensors")
+    loaded = jaxtl.load(name, weights=tmp_path / "a.safetensors", **tiny)
+    assert loaded.num_classes == 0
+    assert bits(loaded.params) == bits(model.params)
+
+
 def test_a_runs_output_names_the_models_in_it(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))

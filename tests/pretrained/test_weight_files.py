@@ -65,6 +65,30 @@ def test_the_running_average_of_the_weights_is_taken_and_said(names: tuple[str, 
     assert not capsys.readouterr().err
 
 
+@pytest.mark.parametrize("names", [("model", "model_ema", "module"), ("state_dict", "ema_state_dict")])
+def test_nested_and_other_running_averages(names: tuple[str, ...], tmp_path, capsys) -> None:
+    last = {name: tensor + 1 for name, tensor in _tensors().items()}
+    average = {names[2]: _tensors()} if len(names) > 2 else _tensors()
+    torch.save({names[0]: last, names[1]: average}, tmp_path / "both.pth")
+    assert _same(weight_files.read(tmp_path / "both.pth"))
+    assert f"the average, {names[1]!r}, is taken" in capsys.readouterr().err
+
+
+def test_weights_that_may_be_an_average_are_told_of(tmp_path, capsys) -> None:
+    torch.save({"model": _tensors(), "net_ema_2": {"module": _tensors()}, "ema_decay": 0.9}, tmp_path / "a.pth")
+    assert _same(weight_files.read(tmp_path / "a.pth"))
+    assert capsys.readouterr().err.count("'net_ema_2' as well, perhaps their running average; 'model' is taken") == 1
+
+
+def test_numbers_that_numpy_has_not_are_named(tmp_path) -> None:
+    from safetensors.torch import save_file as save_tensors
+
+    held = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in _tensors().items()}
+    save_tensors(held, tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"a\.safetensors: fc\.bias holds numbers of the kind F8_E4M3"):
+        weight_files.read(tmp_path / "a.safetensors")["fc.bias"]
+
+
 @pytest.mark.parametrize("average", [{}, None, {"decay": 0.99, "shadow": {"fc.bias": torch.zeros(3)}}])
 def test_an_average_of_another_form_is_passed_over(average, tmp_path, capsys) -> None:
     torch.save({"model_ema": average, "model": _tensors()}, tmp_path / "a.pth")
