@@ -141,6 +141,18 @@ def option_names(name: str) -> list[str]:
     return [] if known is None else list(inspect.signature(known.family.__init__).parameters)[1:]
 
 
+def differ_in_size_alone(first: str, second: str) -> bool:
+    """Whether two architectures are one network under two names, perhaps for images of two sizes.
+
+    >>> differ_in_size_alone("vit_tiny_patch16_224", "vit_tiny_patch16_384")
+    True
+    """
+    _load_families()
+    one, other = _architectures[first], _architectures[second]
+    sized = [{key: value for key, value in made.options.items() if key != "img_size"} for made in (one, other)]
+    return one.family is other.family and sized[0] == sized[1]
+
+
 def _check_options(name: str, architecture: Architecture, overrides: Mapping[str, Any]) -> None:
     known = option_names(name)
     unknown = [f"{option!r}{nearest(option, known)}" for option in overrides if option not in known]

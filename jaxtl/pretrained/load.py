@@ -171,7 +171,7 @@ def _build(
     _check("seed", seed, 0)
     num_classes = num_classes if classes is None else len(classes)
     other_classes = classes is not None and classes != source.classes
-    notes: list[str] = []
+    notes: list[str] = [*source.notes]
     size = options.get("img_size", source.options.get("img_size"))
     if "img_size" not in option_names(source.architecture):
         options = {

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import pickle
 import sys
 
@@ -203,6 +204,32 @@ def test_folders_and_files_that_are_none(tmp_path) -> None:
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(InputError, match=r"is no weight file; known endings: .safetensors, .pth"):
         weight_files.find(tmp_path / "notes.txt")
+
+
+def test_a_model_in_several_files(tmp_path) -> None:
+    parts = {name: f"model-0000{i}-of-00002.safetensors" for i, name in enumerate(ARRAYS, start=1)}
+    for name, file in parts.items():
+        save_file({f"model.{name}": ARRAYS[name]}, tmp_path / file)
+    with pytest.raises(InputError, match="holds files of one model without their index"):
+        weight_files.read(tmp_path)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {f"model.{k}": v for k, v in parts.items()}}))
+    for path in (tmp_path, index):
+        found = weight_files.read(path)
+        assert _same(found)
+        assert found.shapes() == {name: array.shape for name, array in ARRAYS.items()}
+    second = tmp_path / "model-00002-of-00002.safetensors"
+    with pytest.raises(InputError, match="is file 2 of 2 of one model; name the folder"):
+        weight_files.read(second)
+    second.unlink()
+    with pytest.raises(
+        InputError, match=r"lacks model-00002-of-00002\.safetensors, which model\.safetensors\.index\.json"
+    ):
+        weight_files.read(tmp_path)
+    for text in ("", "[]", "{}", '{"weight_map": 3}'):
+        index.write_text(text)
+        with pytest.raises(InputError, match="is no index of safetensors files"):
+            weight_files.read(index)
 
 
 def test_a_pickle_and_safetensors_give_the_same_model(tmp_path) -> None:
