@@ -154,6 +154,18 @@ def defaults(name: str) -> dict[str, Any]:
     return {**known, **architecture.options}
 
 
+def differ_in_size_alone(first: str, second: str) -> bool:
+    """Whether two architectures are one network under two names, perhaps for images of two sizes.
+
+    >>> differ_in_size_alone("vit_tiny_patch16_224", "vit_tiny_patch16_384")
+    True
+    """
+    _load_families()
+    one, other = _architectures[first], _architectures[second]
+    sized = [{key: value for key, value in made.options.items() if key != "img_size"} for made in (one, other)]
+    return one.family is other.family and sized[0] == sized[1]
+
+
 def _check_options(name: str, architecture: Architecture, overrides: Mapping[str, Any]) -> None:
     known = option_names(name)
     unknown = [f"{option!r}{nearest(option, known)}" for option in overrides if option not in known]

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxtl.errors import InputError
 from jaxtl.models.graph import Graph
+from jaxtl.models.registry import option_names
 from jaxtl.pretrained import names
 from jaxtl.pretrained.heads import head_is_new, renumbered, stored_head
 from jaxtl.pretrained.source import Source
@@ -85,10 +86,27 @@ def fill(
     fresh |= head if new_head else set()
     wanted = {path: shape for path, shape in shapes.items() if path not in fresh}
     filled: dict[str, Any] = graph.initialise(sorted(fresh), seed)
-    for path, array in names.converted(kept, wanted, source.where, remedy=_cut_there(graph, wanted, found)):
+    for path, array in names.converted(kept, wanted, source.where, remedy=_remedy(graph, wanted, kept)):
         array = adapt_input(array, in_chans) if path == stem else array
         filled[path] = jax.device_put(adapters[path](array) if path in adapters else array)
     return graph, filled, new_head
+
+
+def _remedy(graph: Graph, wanted: Iterable[str], found: Mapping[str, Any]) -> str:
+    """What to do about weights that do not fit, as far as that shows."""
+    needed = {names.torch_name(path) for path in wanted}
+    missing = {name.rpartition(".")[0] for name in needed if name not in found}
+    unused = {name.rpartition(".")[0] for name in found if name not in needed and not name.endswith(names.COUNTER)}
+    if not unused:
+        return _cut_there(graph, wanted, found)
+    if not {"norm", "fc_norm"} <= missing | unused or "global_pool" not in (known := option_names(graph.architecture)):
+        return ""
+    if "norm" in missing and "fc_norm" in unused:
+        return "the weights pool another way: pass global_pool='avg' (in a recipe model.global_pool=avg)"
+    if "fc_norm" in missing and "norm" in unused:
+        behind = "fc_norm" if "fc_norm" in known else "use_fc_norm"
+        return f"the weights pool another way: pass global_pool='token', or {behind}=False if they pool an average"
+    return ""
 
 
 def _cut_there(graph: Graph, wanted: Iterable[str], found: Mapping[str, Any]) -> str:
@@ -112,7 +130,7 @@ def _stored_classes(source: Source, whole: Graph, found: Mapping[str, Any], head
     """How many classes the weights are for."""
     if head_weight in found:
         return found[head_weight][0]
-    if source.num_classes == 0:
+    if 0 in (source.num_classes, whole.network.num_classes):
         return 0
     body = {names.torch_name(p) for p in whole.params | whole.batch_stats if not whole.in_head(p)}
     if body <= found.keys():
@@ -168,7 +186,7 @@ def _stored_grid(source: Source, path: str, stored: tuple[int, ...]) -> tuple[in
 def _says_options(source: Source) -> bool:
     """Whether its options are those that the weights were made with: a ``config.json``, which also says the number of
     classes, holds all that differ from the architecture's."""
-    return source.num_classes is not None
+    return source.num_classes is not None and not source.assumed
 
 
 def adapt_input(kernel: np.ndarray, channels: int) -> np.ndarray:

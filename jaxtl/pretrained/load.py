@@ -15,8 +15,8 @@ from jaxtl.models.convolution import pair
 from jaxtl.models.graph import Graph
 from jaxtl.models.head import hidden_widths
 from jaxtl.models.registry import option_names
-from jaxtl.notices import say
-from jaxtl.pretrained import tags, weight_files
+from jaxtl.notices import quiet, say
+from jaxtl.pretrained import live, tags, weight_files
 from jaxtl.pretrained.fill import fill
 from jaxtl.pretrained.source import Source, architecture_of, completed, from_folder, resolve
 from jaxtl.pretrained.torchvision import adopted
@@ -88,31 +88,60 @@ def from_torch(
 ) -> Model:
     """A model with the weights of a live torch module or of its state dict; arguments otherwise as for ``load``.
 
-    A module that timm made brings its own preprocessing (``module.pretrained_cfg``) and the size of images that it was
-    built for. The arrays are copies.
+    A module that timm made brings its own preprocessing (``module.pretrained_cfg``), the sizes of images and patches
+    that it was built for, and a transformer its pooling. Whatever else it was built with otherwise than by
+    ``timm.create_model(name)`` is to be passed again, such as ``act_layer="silu"``: what the module and the model
+    compute from a random image is compared, before classes, channels or the size of images are changed, unless timm
+    builds the same module from the name and ``options``. Of a state dict the names and shapes alone are checked. The
+    arrays are copies, and the module stays as it is.
+
+    Raises:
+        InputError: as ``load``; or the module computes something else than the model.
     """
-    state = module.state_dict() if hasattr(module, "state_dict") else module
+    is_live = live.is_module(module)
+    state = module.state_dict() if is_live else module
     if not isinstance(state, Mapping):
         raise InputError(f"from_torch takes a torch module or a state dict; got a {type(module).__name__}")
     tag = tags.find(name)
-    said = getattr(module, "pretrained_cfg", None) or {}
     where = f"the {type(module).__name__}"
+    network = weight_files.inside(module, state) if is_live else None
+    said = getattr(network, "pretrained_cfg", None) or {}
     arrays = weight_files.arrays_of(state, where)
     architecture = architecture_of(tag, name)
-    size = getattr(getattr(module, "patch_embed", None), "img_size", None)
-    built_for = {"img_size": tuple(size)} if size and "img_size" in option_names(architecture) else {}
+    built_with = live.built_with(network, architecture)
+    classes = getattr(network, "num_classes", None)
     source = Source(
         name,
         architecture,
         arrays,
         completed(said, tag),
         where,
-        num_classes=getattr(module, "num_classes", None) if built_for else None,
-        options=built_for,
+        num_classes=classes if built_with or classes == 0 else None,
+        options=built_with,
         license=said.get("license"),
         assumed=not said,
     )
-    return _build(source, num_classes=num_classes, in_chans=in_chans, until=until, seed=seed, options=options)
+    model = _build(source, num_classes=num_classes, in_chans=in_chans, until=until, seed=seed, options=options)
+    if is_live:
+        changed = (num_classes, in_chans, until) != (None,) * 3 or not options.keys().isdisjoint(("head", "img_size"))
+        whole = _as_built(source, options, seed) if changed else model
+        if whole is not None:
+            live.check(network, whole, where)
+    return model
+
+
+def _as_built(source: Source, options: Mapping[str, Any], seed: int) -> Model | None:
+    """The model of a module before its head or the size of its images is changed; ``None`` where the options leave open
+    which that is, or jaxtl has none."""
+    resized = "img_size" in options and "img_size" in option_names(source.architecture)
+    if resized and not options.keys().isdisjoint(("patch_size", "window_size")):
+        return None
+    kept = {key: value for key, value in options.items() if key != "head" and not (resized and key == "img_size")}
+    try:
+        with quiet():
+            return _build(source, num_classes=None, in_chans=None, until=None, seed=seed, options=kept)
+    except InputError:
+        return None
 
 
 def _check(name: str, value: Any, least: int) -> None:
@@ -142,7 +171,7 @@ def _build(
     _check("seed", seed, 0)
     num_classes = num_classes if classes is None else len(classes)
     other_classes = classes is not None and classes != source.classes
-    notes: list[str] = []
+    notes: list[str] = [*source.notes]
     size = options.get("img_size", source.options.get("img_size"))
     if "img_size" not in option_names(source.architecture):
         options = {

@@ -11,6 +11,7 @@ from jaxtl.errors import InputError, nearest
 from jaxtl.files import expanded
 from jaxtl.models import registry
 from jaxtl.pretrained import hub, tags, weight_files
+from jaxtl.pretrained.checkpoint import check_architecture, notes_on
 from jaxtl.pretrained.config import CONFIG, read_config
 
 
@@ -30,6 +31,7 @@ class Source:
     license: str | None = None
     assumed: bool = False  # the preprocessing is the architecture's; nothing said which belongs to these weights
     lacks: tuple[str, ...] = ()  # modules in front of the head that are known to be missing from the arrays
+    notes: tuple[str, ...] = ()  # to be said to the user
 
 
 def resolve(name: str, weights: str | Path | None) -> Source:
@@ -52,7 +54,19 @@ def resolve(name: str, weights: str | Path | None) -> Source:
             return _of_architecture(tag.architecture, from_folder(file, name, "default"))
         architecture = architecture_of(tag, name)
         arrays = weight_files.read(file)
-        return Source(name, architecture, arrays, tag.preprocess_dict(), str(weights), assumed=True)
+        check_architecture(arrays, architecture, str(weights))
+        preprocess = tag.preprocess_dict()
+        headless = 0 if tag.pretrained_cfg.get("num_classes") == 0 else None
+        return Source(
+            name,
+            architecture,
+            arrays,
+            preprocess,
+            str(weights),
+            num_classes=headless,
+            assumed=True,
+            notes=notes_on(arrays, preprocess, architecture),
+        )
     if tag.folder is not None:
         return from_folder(tag.folder, tag.name, "default")
     if tag.obstacle is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -271,6 +272,74 @@ def test_weights_that_end_early_say_where_to_cut(weights) -> None:
         with pytest.raises(InputError) as caught:
             jaxtl.from_torch(holed, CIFAR)
         assert "until" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("stored", "wanted"), [("avg", "token"), ("token", "avg")])
+def test_weights_that_pool_another_way_say_so(stored: str, wanted: str) -> None:
+    tiny = {"embed_dim": 16, "depth": 1, "num_heads": 2, "img_size": 32}
+    model = small_model("vit_tiny_patch16_224", **tiny, global_pool=stored)
+    state = state_dict(model.params, model.batch_stats)
+    with pytest.raises(InputError, match=f"pass global_pool='{stored}'") as caught:
+        jaxtl.from_torch(state, "vit_tiny_patch16_224", **tiny, global_pool=wanted)
+    assert "until" not in str(caught.value)
+
+
+def test_weights_with_something_left_over_are_not_cut(weights) -> None:
+    strange = {name: array for name, array in weights.items() if not name.startswith(("layer3", "fc"))}
+    strange["neck.weight"] = weights["layer3.0.bn1.weight"]
+    with pytest.raises(InputError, match="neck") as caught:
+        jaxtl.from_torch(strange, CIFAR, num_classes=4)
+    assert "until" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "tiny"),
+    [
+        ("eva02_tiny_patch14_224", {"embed_dim": 16, "depth": 1, "num_heads": 2, "img_size": 28}),
+        ("vit_small_patch14_dinov2", {"embed_dim": 16, "depth": 1, "num_heads": 2, "img_size": 28}),
+        ("vit_pe_spatial_tiny_patch16_512", {"embed_dim": 16, "depth": 1, "num_heads": 2, "img_size": 32}),
+    ],
+)
+def test_files_of_networks_without_a_head_need_no_number_of_classes(name: str, tiny: dict, tmp_path) -> None:
+    model = small_model(name, **tiny, num_classes=0)
+    save_file(state_dict(model.params, model.batch_stats), tmp_path / "a.safetensors")
+    loaded = jaxtl.load(name, weights=tmp_path / "a.safetensors", **tiny)
+    assert loaded.num_classes == 0
+    assert bits(loaded.params) == bits(model.params)
+
+
+def _checkpoint(folder: Path, model: jaxtl.Model, **beside) -> Path:
+    torch = pytest.importorskip("torch")
+    state = {name: torch.tensor(array) for name, array in state_dict(model.params, model.batch_stats).items()}
+    torch.save({"state_dict": state, **beside}, folder / "last.pth.tar")
+    return folder / "last.pth.tar"
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tmp_path) -> None:
+    small = {"channel_multiplier": 0.1, "depth_multiplier": 0.1}
+    model = small_model("tf_efficientnet_lite0", **small)
+    for said in ({"arch": "tf_efficientnet_lite0"}, {"args": argparse.Namespace(model="tf_efficientnet_lite0.in1k")}):
+        file = _checkpoint(tmp_path, model, **said)
+        message = (
+            "holds weights of tf_efficientnet_lite0, as it says itself, and not of efficientnet_lite0: load them as"
+        )
+        with pytest.raises(InputError, match=message):
+            jaxtl.load("efficientnet_lite0", weights=file, **small)
+        assert _same(jaxtl.load("tf_efficientnet_lite0", weights=file, **small), model)
+    file = _checkpoint(tmp_path, small_model(), arch="resnet20_of_somebody")
+    assert _same(jaxtl.load(CIFAR, weights=file), small_model())
+
+
+def test_settings_in_a_checkpoint_that_are_not_taken_are_said(tmp_path) -> None:
+    settings = {"gp": "max", "img_size": 64, "mean": [0.485, 0.456, 0.406], "std": [0.5, 0.5, 0.5], "lr": 0.1}
+    for args in (settings, argparse.Namespace(**settings)):
+        model = jaxtl.load(CIFAR, weights=_checkpoint(tmp_path, small_model(), args=args))
+        assert model.notes == (
+            "the checkpoint was trained with img_size=64, std=[0.5, 0.5, 0.5], gp='max'; "
+            "cifar_resnet20 has img_size=32, std=[0.229, 0.224, 0.225], gp='avg'",
+        )
+    same = {"img_size": 32, "mean": None, "gp": None}
+    assert jaxtl.load(CIFAR, weights=_checkpoint(tmp_path, small_model(), args=same)).notes == ()
 
 
 def test_a_runs_output_names_the_models_in_it(tmp_path, monkeypatch) -> None:

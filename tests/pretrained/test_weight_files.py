@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import pickle
 import sys
 
@@ -63,6 +64,30 @@ def test_the_running_average_of_the_weights_is_taken_and_said(names: tuple[str, 
     torch.save({names[1]: average}, tmp_path / "average.pth")
     assert _same(weight_files.read(tmp_path / "average.pth"))
     assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("names", [("model", "model_ema", "module"), ("state_dict", "ema_state_dict")])
+def test_nested_and_other_running_averages(names: tuple[str, ...], tmp_path, capsys) -> None:
+    last = {name: tensor + 1 for name, tensor in _tensors().items()}
+    average = {names[2]: _tensors()} if len(names) > 2 else _tensors()
+    torch.save({names[0]: last, names[1]: average}, tmp_path / "both.pth")
+    assert _same(weight_files.read(tmp_path / "both.pth"))
+    assert f"the average, {names[1]!r}, is taken" in capsys.readouterr().err
+
+
+def test_weights_that_may_be_an_average_are_told_of(tmp_path, capsys) -> None:
+    torch.save({"model": _tensors(), "net_ema_2": {"module": _tensors()}, "ema_decay": 0.9}, tmp_path / "a.pth")
+    assert _same(weight_files.read(tmp_path / "a.pth"))
+    assert capsys.readouterr().err.count("'net_ema_2' as well, perhaps their running average; 'model' is taken") == 1
+
+
+def test_numbers_that_numpy_has_not_are_named(tmp_path) -> None:
+    from safetensors.torch import save_file as save_tensors
+
+    held = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in _tensors().items()}
+    save_tensors(held, tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"a\.safetensors: fc\.bias holds numbers of the kind F8_E4M3"):
+        weight_files.read(tmp_path / "a.safetensors")["fc.bias"]
 
 
 @pytest.mark.parametrize("average", [{}, None, {"decay": 0.99, "shadow": {"fc.bias": torch.zeros(3)}}])
@@ -179,6 +204,32 @@ def test_folders_and_files_that_are_none(tmp_path) -> None:
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(InputError, match=r"is no weight file; known endings: .safetensors, .pth"):
         weight_files.find(tmp_path / "notes.txt")
+
+
+def test_a_model_in_several_files(tmp_path) -> None:
+    parts = {name: f"model-0000{i}-of-00002.safetensors" for i, name in enumerate(ARRAYS, start=1)}
+    for name, file in parts.items():
+        save_file({f"model.{name}": ARRAYS[name]}, tmp_path / file)
+    with pytest.raises(InputError, match="holds files of one model without their index"):
+        weight_files.read(tmp_path)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {f"model.{k}": v for k, v in parts.items()}}))
+    for path in (tmp_path, index):
+        found = weight_files.read(path)
+        assert _same(found)
+        assert found.shapes() == {name: array.shape for name, array in ARRAYS.items()}
+    second = tmp_path / "model-00002-of-00002.safetensors"
+    with pytest.raises(InputError, match="is file 2 of 2 of one model; name the folder"):
+        weight_files.read(second)
+    second.unlink()
+    with pytest.raises(
+        InputError, match=r"lacks model-00002-of-00002\.safetensors, which model\.safetensors\.index\.json"
+    ):
+        weight_files.read(tmp_path)
+    for text in ("", "[]", "{}", '{"weight_map": 3}'):
+        index.write_text(text)
+        with pytest.raises(InputError, match="is no index of safetensors files"):
+            weight_files.read(index)
 
 
 def test_a_pickle_and_safetensors_give_the_same_model(tmp_path) -> None:
