@@ -14,6 +14,7 @@ from jaxtl.models.graph import Graph
 from jaxtl.models.registry import option_names
 from jaxtl.pretrained import names
 from jaxtl.pretrained.heads import head_is_new, renumbered, stored_head
+from jaxtl.pretrained.selection import Selection
 from jaxtl.pretrained.source import Source
 
 
@@ -46,7 +47,7 @@ def fill(
     in_chans = in_chans or stored_channels
     graph = Graph.shared(source.architecture, num_classes=num_classes, in_chans=in_chans, until=until, **options)
     if renamed := renumbered(found, graph):
-        arrays = _Selection(
+        arrays = Selection(
             arrays, [renamed.get(name, name) for name in found], {new: old for old, new in renamed.items()}
         )
         found = names.source_shapes(arrays)
@@ -74,7 +75,7 @@ def fill(
             f"the head {graph.head!r} ({before} in the weights) is new: "
             f"{num_classes} classes{behind}, initialised from seed {seed}"
         )
-    kept = _Selection(arrays, [name for name in found if name not in dropped])
+    kept = Selection(arrays, [name for name in found if name not in dropped])
     stem = graph.first_conv
     if stored_channels != in_chans:
         shapes[stem] = (*shapes[stem][:2], stored_channels, *shapes[stem][3:])
@@ -86,7 +87,7 @@ def fill(
     fresh |= head if new_head else set()
     wanted = {path: shape for path, shape in shapes.items() if path not in fresh}
     filled: dict[str, Any] = graph.initialise(sorted(fresh), seed)
-    for path, array in names.converted(kept, wanted, source.where, remedy=_remedy(graph, wanted, kept)):
+    for path, array in names.converted(kept, wanted, source.where, remedy=_remedy(graph, wanted, kept.shapes())):
         array = adapt_input(array, in_chans) if path == stem else array
         filled[path] = jax.device_put(adapters[path](array) if path in adapters else array)
     return graph, filled, new_head
@@ -224,25 +225,4 @@ def _renamed(arrays: Mapping[str, Any], aliases: Mapping[str, str]) -> Mapping[s
     for name in arrays:
         top, dot, rest = name.partition(".")
         pairs[f"{aliases.get(top, top)}{dot}{rest}"] = name
-    return _Selection(arrays, list(pairs), pairs)
-
-
-class _Selection(Mapping):
-    """Some of a source's arrays, perhaps under other names, still read one at a time."""
-
-    def __init__(self, source: Mapping[str, Any], keys: list[str], original: Mapping[str, str] | None = None):
-        self._source = source
-        self._original = {key: (original or {}).get(key, key) for key in keys}
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        found = names.source_shapes(self._source)
-        return {key: found[name] for key, name in self._original.items()}
-
-    def __getitem__(self, key: str) -> Any:
-        return self._source[self._original[key]]
-
-    def __iter__(self) -> Any:
-        return iter(self._original)
-
-    def __len__(self) -> int:
-        return len(self._original)
+    return Selection(arrays, list(pairs), pairs)

@@ -20,6 +20,7 @@ from jaxtl.pretrained import live, tags, weight_files
 from jaxtl.pretrained.fill import fill
 from jaxtl.pretrained.source import Source, architecture_of, completed, from_folder, resolve
 from jaxtl.pretrained.torchvision import adopted
+from jaxtl.pretrained.wrappers import unwrapped
 from jaxtl.trees import unflatten
 
 
@@ -156,6 +157,9 @@ def _names(classes: Sequence[str], num_classes: int | None) -> tuple[str, ...]:
     return names
 
 
+_NOT_OF_THE_BODY = ("until", "in_chans", "head")
+
+
 def _build(
     source: Source,
     *,
@@ -177,6 +181,8 @@ def _build(
         options = {
             key: value for key, value in options.items() if key != "img_size"
         }  # the preprocessing alone knows it
+    built_with = {key: value for key, value in {**source.options, **options}.items() if key not in _NOT_OF_THE_BODY}
+    source = unwrapped(source, built_with, until or options.get("until") or source.options.get("until"), notes)
     source = adopted(source, {**source.options, **options}, notes)
     head_given = "head" in options
     options = {**source.options, **options}

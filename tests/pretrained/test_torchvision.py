@@ -164,7 +164,8 @@ def test_other_epsilons_are_taken_over() -> None:
         pytest.skip("mobilenetv3_small_100 is not here")
     model = jaxtl.from_torch(models.mobilenet_v3_small(weights=None), "mobilenetv3_small_100")
     assert model.graph.options["bn_eps"] == 1e-3
-    kept = jaxtl.from_torch(models.mobilenet_v3_small(weights=None), "mobilenetv3_small_100", bn_eps=1e-5)
+    state_of_module = models.mobilenet_v3_small(weights=None).state_dict()
+    kept = jaxtl.from_torch(state_of_module, "mobilenetv3_small_100", bn_eps=1e-5)
     state = names.state_dict(kept.params, kept.batch_stats)
     written = to_torchvision(state, kept.graph)
     np.testing.assert_allclose(written["features.0.1.running_var"] + 1e-3, state["bn1.running_var"] + 1e-5, rtol=1e-6)
