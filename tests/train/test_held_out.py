@@ -139,7 +139,9 @@ def test_images_that_came_later_are_in_neither_part(run, said, tmp_path) -> None
 
 def test_the_same_images_from_elsewhere(run, said, tmp_path, monkeypatch) -> None:
     written = read_split(run / "split.json")
-    exported = jaxtl.export(small_model("resnet10t", layers=(1, 1)), tmp_path / "other", training=_record_of(run))
+    exported = jaxtl.export(
+        small_model("resnet10t", layers=(1, 1), channels=(64, 128)), tmp_path / "other", training=_record_of(run)
+    )
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     tuned = jaxtl.load(run / "best")
