@@ -26,7 +26,7 @@ class Family:
     """One file of `jaxtl/models`.
 
     Attributes:
-        always: Architectures that the tests compare with timm every third day: one for each kind of option.
+        always: Architectures that the tests compare with timm every fourth day: one for each kind of option.
         shorter: Those of them of which a normal run compares a copy with fewer blocks, and its keywords; the whole
             networks take turns with all others.
         member: A small one for training, round trips and whatever needs one member of each family.
@@ -384,9 +384,14 @@ def rotating(names: Iterable[Any], count: int, always: Collection[Any] = ()) -> 
     return [name if name in today or name in always else _slow(name) for name in names]
 
 
-def every_third(names: Sequence[Any]) -> Sequence[Any]:
-    """A third of them today, the next tomorrow."""
-    return names[_day() % 3 :: 3]
+def in_turns(names: Sequence[Any], days: int) -> Sequence[Any]:
+    """Today's share of them: within so many days each has its turn."""
+    return names[_day() % days :: days]
+
+
+def shared_out(names: Sequence[Any], days: int) -> list[Any]:
+    """Parameters for a test of which each runs once in so many days; the others of a day are marked slow."""
+    return rotating(names, 0, in_turns(names, days))
 
 
 def _slow(name: Any) -> Any:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from families import shared_out
 from flax import nnx
 
 from jaxtl import jitted
@@ -54,7 +55,7 @@ CASES = [*itertools.product(PLACES, GROUPS), *itertools.product(PLACES[1:3], AS_
 
 
 @pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16], ids=lambda dtype: np.dtype(dtype).name)
-@pytest.mark.parametrize(("places", "channels"), CASES, ids=str)
+@pytest.mark.parametrize(("places", "channels"), shared_out(CASES, 2), ids=str)
 def test_values_and_gradients(places, channels, dtype) -> None:
     if dtype == jnp.bfloat16 and not onednn.multiplies_bfloat16():
         pytest.skip("this processor has no products of bfloat16")

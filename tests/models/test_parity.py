@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 import torch_reference
-from families import FAMILIES, every_third, rotating
+from families import FAMILIES, in_turns, rotating, shared_out
 from flax import nnx
 
 from jaxtl.models.layers import BatchNorm
@@ -88,11 +88,11 @@ def _compiled(network: Network, dtype):
     return partial(jax.jit(run) if has_batch_norm else run, arrays)
 
 
-@pytest.mark.parametrize("name", rotating(families.names(), A_DAY, every_third(ALWAYS)))
+@pytest.mark.parametrize("name", rotating(families.names(), A_DAY, in_turns(ALWAYS, 4)))
 def test_architecture(name: str) -> None:
     assert agree(name, oblong=name in ALWAYS)
 
 
-@pytest.mark.parametrize(("name", "options"), rotating(VARIANTS, 0, every_third(VARIANTS)), ids=NAMES_OF_VARIANTS)
+@pytest.mark.parametrize(("name", "options"), shared_out(VARIANTS, 4), ids=NAMES_OF_VARIANTS)
 def test_options(name: str, options: dict) -> None:
     assert agree(name, oblong=True, **options)

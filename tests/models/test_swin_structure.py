@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch_reference
+from families import rotating
 from timm_guest import import_timm
 
 import jaxtl
@@ -103,7 +104,7 @@ def test_logarithmic_coordinates_are_timms(window: tuple[int, int], pretrained: 
     np.testing.assert_allclose(ours, expected.reshape(-1, 2), rtol=3e-7)
 
 
-@pytest.mark.parametrize("name", [V1, V2])
+@pytest.mark.parametrize("name", rotating([V1, V2], 1))
 def test_gradients_are_finite_where_windows_stick_out_of_the_map(name: str) -> None:
     graph = Graph(name, **TINY, img_size=32, window_size=3, num_classes=2)
     params = {path: jnp.asarray(leaf) for path, leaf in graph.initialise(graph.params, 0).items()}

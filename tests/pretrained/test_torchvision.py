@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch_reference
-from families import every_third, rotating
+from families import shared_out
 from local_files import shared
 from safetensors.numpy import save_file
 from small_models import bits, small_model
@@ -88,7 +88,7 @@ NETWORKS: dict[str, tuple[Callable[[Any], Any], dict[str, Any], int]] = {
 }
 
 
-@pytest.mark.parametrize("name", rotating(NETWORKS, 0, every_third(list(NETWORKS))))
+@pytest.mark.parametrize("name", shared_out(list(NETWORKS), 4))
 def test_logits_are_torchvisions_and_the_weights_go_back(name: str) -> None:
     if name not in registry.names():
         pytest.skip(f"{name} is not here")

@@ -176,7 +176,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_its_count() -> None:
     assert bits(state.params) != kept[0]
 
 
-@pytest.mark.parametrize("mixing", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 1.0}])
+@pytest.mark.parametrize("mixing", rotating([{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 1.0}], 1))
 def test_mixing_is_a_function_of_seed_and_step(mixing: dict) -> None:
     losses = []
     for seed in (0, 0, 1):

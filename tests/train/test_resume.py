@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from families import rotating
 from PIL import Image
 from small_models import bits
 
@@ -51,7 +52,9 @@ def _stopped_after(done: int, monkeypatch: pytest.MonkeyPatch, *given, **fields)
             jaxtl.fine_tune(*given, progress=False, **fields)
 
 
-@pytest.mark.parametrize("phases", [(), ({"epochs": 1, "train": ["fast"]}, {"epochs": 2})], ids=["one", "two"])
+@pytest.mark.parametrize(
+    "phases", rotating([[], [{"epochs": 1, "train": ["fast"]}, {"epochs": 2}]], 1), ids=["one", "two"]
+)
 def test_averages_of_a_network_without_batch_norms(phases, tmp_path, monkeypatch) -> None:
     network = jaxtl.load("test_vit", weights=None, num_classes=10, in_chans=1, img_size=32)
     recipe = RECIPE.replace(groups={"head": "fast", "*": "slow"}, ema=0.9, phases=phases)
