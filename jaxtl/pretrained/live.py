@@ -16,6 +16,7 @@ from jaxtl.errors import InputError
 from jaxtl.model import Model
 from jaxtl.models.registry import option_names
 from jaxtl.notices import say
+from jaxtl.pretrained.timm_options import obstacle, timm_arguments
 
 TOLERANCE = 1e-3
 """Of the largest output. Rounding stays at a hundredth of that, since both compute in full float32."""
@@ -136,17 +137,13 @@ def _evaluating(module: Any) -> Iterator[None]:
 def _built_otherwise(module: Any, model: Model) -> list[str] | None:
     """What a module of timm's has otherwise than the one that timm builds for the same network; ``None``: timm
     builds none that can be compared."""
-    if not type(module).__module__.startswith("timm."):
+    if not type(module).__module__.startswith("timm.") or obstacle(model):
         return None
     import timm
     import torch
 
-    given = {key: value for key, value in model.graph.options.items() if key not in ("until", "head")}
-    try:
-        with torch.device("meta"):
-            expected = timm.create_model(model.graph.architecture, **given)
-    except Exception:  # options that timm has not, or has otherwise
-        return None
+    with torch.device("meta"):
+        expected = timm.create_model(model.graph.architecture, num_classes=model.num_classes, **timm_arguments(model))
     found, wanted = _described(module), _described(expected)
     both = [name for name in found if name in wanted]
     others = [f"{name} is {found[name]!r} and not {wanted[name]!r}" for name in both if found[name] != wanted[name]]
