@@ -25,6 +25,7 @@ from jaxtl.models.gelu import gelu
 from jaxtl.models.product import product
 from jaxtl.models.rectified import normalise_and_rectify
 from jaxtl.models.standardise import standardise
+from jaxtl.models.widening import widen_and_normalise
 
 Init = Callable[..., object]
 
@@ -191,6 +192,12 @@ class BatchNorm(nnx.Module):
         """``relu(self(x) + shortcut)`` by the batch's statistics."""
         y, moments = normalise_and_rectify(x, self.scale[...], self.bias[...], self.eps, shortcut)
         self._store(x, *moments)
+        return y
+
+    def of_widened(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        """``self(pointwise(x, kernel))`` by the batch's statistics."""
+        y, moments = widen_and_normalise(x, kernel.astype(x.dtype), self.scale[...], self.bias[...], self.eps)
+        self._store(y, *moments)
         return y
 
     def _store(self, x: jax.Array, mean: jax.Array, var: jax.Array) -> None:

@@ -20,20 +20,22 @@ def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    y = (_rows(x) @ kernel[0, 0]).reshape(*x.shape[:-1], kernel.shape[-1])
+def forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """It, as it is computed where gradients flow, and what these need."""
+    y = (rows_of(x) @ kernel[0, 0]).reshape(*x.shape[:-1], kernel.shape[-1])
     # Behind a barrier these are maps to XLA as a convolution's are, not rows that each user reshapes for itself.
     return jax.lax.optimization_barrier(y), (x, kernel)
 
 
 def _backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
-    rows = _rows(gradient)
-    return (rows @ kernel[0, 0].T).reshape(x.shape), (_rows(x).T @ rows)[None, None]
+    rows = rows_of(gradient)
+    return (rows @ kernel[0, 0].T).reshape(x.shape), (rows_of(x).T @ rows)[None, None]
 
 
-def _rows(x: jax.Array) -> jax.Array:
+def rows_of(x: jax.Array) -> jax.Array:
+    """(pixels of all images, channels)."""
     return x.reshape(-1, x.shape[-1])
 
 
-pointwise.defvjp(_forward, _backward)
+pointwise.defvjp(forward, _backward)

@@ -17,6 +17,7 @@ from flax import nnx
 from jaxtl.errors import InputError, nearest
 from jaxtl.models import init, registry
 from jaxtl.models.attention import EfficientChannelAttention, SqueezeExcite
+from jaxtl.models.conv_norm import EndingInNorm, conv_norm, conv_norm_act
 from jaxtl.models.head import make_head
 from jaxtl.models.layers import Activation, BatchNorm, Conv, Dropout, DropPath, GroupNorm, Identity, Stack
 from jaxtl.models.network import Network, stages_until
@@ -63,16 +64,16 @@ class _Block(nnx.Module):
         self.downsample = downsample
         self.drop_path = DropPath(drop_path)
 
-    def branch(self, x: jax.Array) -> tuple[jax.Array, nnx.Module]:
-        """Its output before the last normalisation, and that."""
+    def branch(self, x: jax.Array) -> tuple[jax.Array, Conv, nnx.Module]:
+        """What its last convolution takes, that, and the normalisation behind it."""
         raise NotImplementedError
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        y, norm = self.branch(x)
+        y, conv, norm = self.branch(x)
         shortcut = x if self.downsample is None else self.downsample(x)
         if self.se is None and not self.drop_path.drops:
-            return norm_act(norm, self.act, y, shortcut)
-        y = norm(y)
+            return conv_norm_act(conv, norm, self.act, y, shortcut)
+        y = conv_norm(conv, norm, y)
         if self.se is not None:
             y = self.se(y)
         return self.act(self.drop_path(y, rngs) + shortcut)
@@ -106,11 +107,11 @@ class BasicBlock(_Block):
         self.conv2 = _conv3x3(width, planes, dilation=dilation)
         self.bn2 = options.norm(planes, scale_init=init.zeros)
 
-    def branch(self, x: jax.Array) -> tuple[jax.Array, nnx.Module]:
+    def branch(self, x: jax.Array) -> tuple[jax.Array, Conv, nnx.Module]:
         x = norm_act(self.bn1, self.act, self.conv1(x))
         if self.aa is not None:
             x = self.aa(x)
-        return self.conv2(x), self.bn2
+        return x, self.conv2, self.bn2
 
 
 class Bottleneck(_Block):
@@ -143,12 +144,12 @@ class Bottleneck(_Block):
         self.conv3 = Conv(width, out_channels, 1, bias=False)
         self.bn3 = options.norm(out_channels, scale_init=init.zeros)
 
-    def branch(self, x: jax.Array) -> tuple[jax.Array, nnx.Module]:
+    def branch(self, x: jax.Array) -> tuple[jax.Array, Conv, nnx.Module]:
         x = norm_act(self.bn1, self.act, self.conv1(x))
         x = norm_act(self.bn2, self.act, self.conv2(x))
         if self.aa is not None:
             x = self.aa(x)
-        return self.conv3(x), self.bn3
+        return x, self.conv3, self.bn3
 
 
 _BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
@@ -331,7 +332,7 @@ def _convolution_shortcut(
         kernel = 1
     spread = first_dilation if kernel > 1 else 1
     padding = (stride - 1 + spread * (kernel - 1)) // 2
-    return Stack(
+    return EndingInNorm(
         Conv(in_channels, out_channels, kernel, stride=stride, padding=padding, dilation=spread, bias=False),
         norm(out_channels),
     )
@@ -346,7 +347,7 @@ def _average_shortcut(
         pool = SamePool2x2()
     else:
         pool = AvgPool(2, stride, ceil_mode=True, count_include_pad=False)
-    return Stack(pool, Conv(in_channels, out_channels, 1, bias=False), norm(out_channels))
+    return EndingInNorm(pool, Conv(in_channels, out_channels, 1, bias=False), norm(out_channels))
 
 
 _C = {"stem_type": "deep", "stem_width": 32}
