@@ -20,6 +20,8 @@ from jaxtl.train.state import TrainState
 from jaxtl.train.step import Batch, make_eval_step
 from jaxtl.train.task import LOSS_OF_TASK, task_to_measure
 
+Answered = tuple[dict[str, Any], tuple[Any, Any]]
+
 
 def evaluate(
     model: Model, data: Data, batch_size: int = 64, split: str = "val", tta: str | None = None
@@ -56,13 +58,22 @@ def evaluate(
 def run_evaluation(
     eval_step: Callable[..., Any], state: Model | TrainState, batches: Iterable[Batch], loss: str = "softmax"
 ) -> dict[str, Any]:
-    """The same with an evaluation step for a loss and masked batches at hand. Nothing is fetched before the last batch
-    is under way; but a CPU takes one after the other, because each takes memory of its own."""
-    under_way = []
-    for batch in batches:
-        metrics = eval_step(state, batch)
-        under_way.append((jax.block_until_ready(metrics) if on_cpu() else metrics, (batch["label"], batch["mask"])))
-    found, labels = jax.device_get(list(zip(*under_way, strict=True)))
+    """The same with an evaluation step for a loss and masked batches at hand."""
+    return finished_evaluation(begun_evaluation(eval_step, state, batches), loss)
+
+
+def begun_evaluation(
+    eval_step: Callable[..., Any], state: Model | TrainState, batches: Iterable[Batch]
+) -> Iterable[Answered]:
+    """All batches, under way in the evaluation step, with their labels and masks. Nothing is waited for; but a CPU
+    begins each batch when it is asked for, because each takes memory of its own."""
+    under_way = ((eval_step(state, batch), (batch["label"], batch["mask"])) for batch in batches)
+    return under_way if on_cpu() else list(under_way)
+
+
+def finished_evaluation(under_way: Iterable[Answered], loss: str) -> dict[str, Any]:
+    """What comes out of them all together."""
+    found, labels = zip(*map(jax.device_get, under_way), strict=True)
     count = sum(int(metrics["count"]) for metrics in found)
     mean_loss = float(np.sum([float(metrics["loss"]) * int(metrics["count"]) for metrics in found]) / count)
     known = np.concatenate([label[mask] for label, mask in labels])

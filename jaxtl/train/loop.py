@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterable
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ from jaxtl.train.cached_phases import Features, cached_phases
 from jaxtl.train.checkpoint import Checkpoints, Records
 from jaxtl.train.class_weights import class_weights
 from jaxtl.train.diagnose import first_non_finite
-from jaxtl.train.evaluate import run_evaluation
+from jaxtl.train.evaluate import Answered, begun_evaluation, finished_evaluation
 from jaxtl.train.inputs import FeatureInputs, ImageInputs, step_inputs
 from jaxtl.train.losses import make_task
 from jaxtl.train.phase_steps import PhaseSteps, Step
@@ -103,7 +104,7 @@ class Loop:
         optimizer = self._steps.optimizer(0)
         self.state = TrainState.create(model, optimizer, self._recipe.seed, ema=self._recipe.ema is not None)
         if fitted_since is not None:
-            measured = self._validate()
+            measured = self._validated(self._begin_validation())
             seconds = time.perf_counter() - fitted_since
             self.history.append({"epoch": 0, "step": 0, "phase": 0, **measured, "seconds": seconds})
 
@@ -134,6 +135,7 @@ class Loop:
                 first = (at.epochs + done) * self._per_epoch
                 metrics += self._whole_epoch(inputs, step, [rates(first + i) for i in range(self._per_epoch)], bar)
                 self._check(metrics, epoch)
+            validation = self._begin_validation()
         else:
             late: deque[dict[str, Any]] = deque()
             for done in range(epochs * self._per_epoch):
@@ -144,11 +146,12 @@ class Loop:
                     metrics.append(jax.device_get(late.popleft()))
                     self._check(metrics[-1:], epoch, len(metrics) - 1)
                 bar.step(metrics[-1] if metrics else None, now)
+            validation = self._begin_validation()  # before the last steps are waited for, so that the device never is
             metrics += jax.device_get(list(late))
             self._check(metrics, epoch)
         now = rates((at.epochs + epochs) * self._per_epoch - 1)
         trained = time.perf_counter()
-        measured = self._validate()
+        measured = self._validated(validation)
         if not np.isfinite(measured["val_loss"]):
             raise FloatingPointError(f"the validation loss is not finite after epoch {epoch}: {_REMEDY}")
         names = [name for name in ("loss", self._task.score_name) if name in ("loss", "accuracy")]
@@ -200,12 +203,15 @@ class Loop:
             bar.step(fetched, now)
         return metrics
 
-    def _validate(self) -> dict[str, float]:
+    def _begin_validation(self) -> Iterable[Answered]:
         after = None if self._inputs is None else self._inputs.after
         batches = (
             self._data.eval_batches(self._recipe.eval_batch_size) if self._inputs is None else self._inputs.validation()
         )
-        found = run_evaluation(self._eval_step(after), self.state, batches, self._recipe.loss.name)
+        return begun_evaluation(self._eval_step(after), self.state, batches)
+
+    def _validated(self, begun: Iterable[Answered]) -> dict[str, float]:
+        found = finished_evaluation(begun, self._recipe.loss.name)
         if on_cpu():
             give_memory_back()
         return {f"val_{name}": value for name, value in found.items() if name not in ("correct", "count")}

@@ -10,6 +10,7 @@ from small_models import small_model
 
 import jaxtl
 from jaxtl.errors import InputError
+from jaxtl.train import evaluate
 from jaxtl.train.evaluate import run_evaluation
 
 
@@ -70,8 +71,15 @@ def test_a_cpu_has_one_batch_under_way_at_a_time(monkeypatch) -> None:
         return {"count": jnp.array(1), "loss": jnp.array(0.5), "correct": jnp.array(1.0), "accuracy": jnp.array(1.0),
                 "answers": jnp.array([0])}  # fmt: skip
 
-    wait = jax.block_until_ready
-    monkeypatch.setattr(jax, "block_until_ready", lambda tree: done.append(wait(tree)) or tree)
+    fetch = jax.device_get
+    monkeypatch.setattr(jax, "device_get", lambda tree: done.append(fetch(tree)) or done[-1])
     batches = [{"label": np.array([0]), "mask": np.array([True])}] * 3
     assert run_evaluation(step, None, batches)["count"] == 3
     assert len(done) == 3
+
+
+def test_others_have_all_under_way_before_any_is_waited_for(monkeypatch) -> None:
+    monkeypatch.setattr(evaluate, "on_cpu", lambda: False)
+    monkeypatch.setattr(jax, "device_get", lambda tree: pytest.fail("waited for"))
+    batches = [{"label": np.array([0]), "mask": np.array([True])}] * 3
+    assert len(evaluate.begun_evaluation(lambda *_: {}, None, batches)) == 3

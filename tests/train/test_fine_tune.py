@@ -117,12 +117,13 @@ def test_best_is_the_epoch_with_the_highest_accuracy(model, data, tmp_path, monk
     kept = {}
     accuracies = iter([0.2, 0.9, 0.5, 0.1])
 
-    def measured(eval_step, state, *arguments) -> dict:
+    def measured(state, loss) -> dict:
         accuracy = next(accuracies)
         kept[accuracy] = bits(state.all_params)
         return {"accuracy": accuracy, "loss": 1.0, "correct": 1, "count": 10}
 
-    monkeypatch.setattr(module, "run_evaluation", measured)
+    monkeypatch.setattr(module, "begun_evaluation", lambda eval_step, state, batches: state)
+    monkeypatch.setattr(module, "finished_evaluation", measured)
     result = jaxtl.fine_tune(model, data, RECIPE, output=tmp_path / "run", epochs=4, progress=False)
     assert result.best["epoch"] == 2
     assert bits(jaxtl.load(tmp_path / "run" / "best").params) == kept[0.9]

@@ -132,7 +132,9 @@ def test_phase_one_moves_no_statistics(model, run) -> None:
 def test_patience_unfreezes_the_next_stage(model, data, monkeypatch, patience) -> None:
     accuracies = iter([0.3, 0.5, 0.5, 0.4, 0.4, 0.4, 0.4])
     monkeypatch.setattr(
-        loop_module, "run_evaluation", lambda *a: {"loss": 1.0, "accuracy": next(accuracies), "correct": 0, "count": 1}
+        loop_module,
+        "finished_evaluation",
+        lambda *a: {"loss": 1.0, "accuracy": next(accuracies), "correct": 0, "count": 1},
     )
     phases = [{"epochs": 5, "train": ["fast"], "patience": patience}, {"epochs": 1}]
     groups = {"head": "fast", "*": "slow"}
