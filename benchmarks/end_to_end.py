@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.side import Side
 from benchmarks.task import Task
 from benchmarks.turns import Variant
-from benchmarks.utilisation import Utilisation, mean_between
+from benchmarks.utilisation import SETTLED, Utilisation, mean_between
 
 
 def jaxtl_side(case: dict[str, Any]) -> Side:
@@ -72,8 +72,8 @@ def torch_side(case: dict[str, Any]) -> Side:
 
 
 def _watched(run: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
-    """Adds ``busy`` to the answer: the percent of the time after ``warm``, the seconds until its first epoch ended, in
-    which a GPU computed."""
+    """Adds ``busy`` to the answer: the percent of the time in which a GPU computed, from a second after ``warm`` on,
+    the seconds until its first epoch ended."""
 
     def watched(question: Any) -> dict[str, Any]:
         with Utilisation() as used:
@@ -81,7 +81,8 @@ def _watched(run: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, 
             answer = run(question)
             ended = time.perf_counter()
         warm = answer["warm"]
-        return {**answer, "busy": None if warm is None else mean_between(used.samples, begun + warm, ended)}
+        busy = None if warm is None else mean_between(used.samples, begun + warm + SETTLED, ended)
+        return {**answer, "busy": busy}
 
     return watched
 

@@ -26,7 +26,8 @@ ABOUT = (
     "(bytes its operations read and write, as if no cache kept any) were all, at the rates of a large matrix "
     "product and a large copy on this device in this run. They are counted with XLA's own form of every convolution, "
     "since it counts the body of a loop once; on a GPU the arithmetic is that of the traced products and "
-    "convolutions, without attention by cuDNN and depthwise convolutions. "
+    "convolutions, without attention by cuDNN and depthwise convolutions, and the traffic is without what cuBLAS and "
+    "cuDNN read and write, of which XLA counts nothing. "
     '"Of the limit" is jaxtl\'s rate over the lower of the two, '
     "and above 1 where caches save traffic, or XLA counts arithmetic that is not done. There are none of a CPU in "
     "bfloat16, because XLA does not count what oneDNN multiplies. Cached rows have no memory: the most that their "

@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Sequence
 
+SETTLED = 1.0
+"""Seconds after which nothing of what was before is left in a sample: nvidia-smi's are averages over up to so many."""
 _EVERY = 100  # milliseconds
 
 
