@@ -57,6 +57,7 @@ def weights(start: jax.Array, length: jax.Array, wanted: int, available: int, in
         available: pixels in the input, looked at or not.
         interpolation: one of `jaxtl.data.preprocess.INTERPOLATIONS`.
     """
+    import jax
     import jax.numpy as jnp
 
     place = jnp.arange(available)[None, :] - start
@@ -68,7 +69,8 @@ def weights(start: jax.Array, length: jax.Array, wanted: int, available: int, in
     distance = apart / (2 * jnp.maximum(length, wanted))
     inside = (place >= 0) & (place < length)
     found = jnp.where(inside, _filters()[interpolation](distance), 0.0)
-    found = found / jnp.sum(found, axis=1, keepdims=True)
+    # Behind a barrier, or XLA takes this for a softmax, and for a GPU searches tiles for half a minute.
+    found = found / jax.lax.optimization_barrier(jnp.sum(found, axis=1, keepdims=True))
     return jnp.round(found * _STEPS) / _STEPS
 
 
