@@ -17,6 +17,7 @@ from jaxtl.models import registry
 from jaxtl.models.head import make_head
 from jaxtl.models.layers import BatchNorm, Conv, Dropout, DropPath, Stack
 from jaxtl.models.network import Network, stages_until
+from jaxtl.models.relu import relu
 
 _WIDTHS = (16, 32, 64)
 
@@ -32,11 +33,11 @@ class _Block(nnx.Module):
         self.channel_pad = (channels - in_channels) // 2
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        y = jax.nn.relu(self.bn1(self.conv1(x)))
+        y = relu(self.bn1(self.conv1(x)))
         y = self.drop_path(self.bn2(self.conv2(y)), rngs)
         shortcut = x[:, :: self.stride, :: self.stride]
         shortcut = jnp.pad(shortcut, ((0, 0), (0, 0), (0, 0), (self.channel_pad, self.channel_pad)))
-        return jax.nn.relu(y + shortcut)
+        return relu(y + shortcut)
 
 
 class CifarResNet(Network):
@@ -80,7 +81,7 @@ class CifarResNet(Network):
 
     def run_stage(self, name: str, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         if name == "stem":
-            return jax.nn.relu(self.bn1(self.conv1(x)))
+            return relu(self.bn1(self.conv1(x)))
         if name == "fc":
             return self.classify(self.pool(x), rngs)
         return getattr(self, name)(x, rngs)

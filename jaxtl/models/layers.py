@@ -24,6 +24,7 @@ from jaxtl.models.convolution import Pair, conv, pair
 from jaxtl.models.gelu import gelu
 from jaxtl.models.product import product
 from jaxtl.models.rectified import normalise_and_rectify
+from jaxtl.models.relu import relu
 from jaxtl.models.standardise import standardise
 from jaxtl.models.widening import widen_and_normalise
 
@@ -340,7 +341,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "leaky_relu": jax.nn.leaky_relu,
     "mish": jax.nn.mish,
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
-    "relu": jax.nn.relu,
+    "relu": relu,
     "relu6": jax.nn.relu6,
     "sigmoid": jax.nn.sigmoid,
     "silu": jax.nn.silu,

@@ -12,6 +12,8 @@ import pytest
 from small_models import batch, small_model, training
 
 import jaxtl
+from jaxtl.jitted import jit
+from jaxtl.models.layers import ACTIVATIONS
 from jaxtl.train.precision import computed_in, settled
 from jaxtl.trees import flatten
 
@@ -79,3 +81,17 @@ def test_evaluation_in_bfloat16_sums_in_float32(model) -> None:
     wide, narrow = (jaxtl.make_eval_step(model, precision=precision)(model, images) for precision in ("f32", "bf16"))
     assert narrow["loss"].dtype == jnp.float32
     assert float(narrow["loss"]) == pytest.approx(float(wide["loss"]), rel=0.03)
+
+
+@pytest.mark.parametrize("compiled", [jit, jax.jit])
+@pytest.mark.parametrize("name", ["relu", "relu6", "hard_sigmoid", "hard_swish", "leaky_relu"])
+def test_activations_in_front_of_a_sum_follow_float32(name, compiled) -> None:
+    """Two of them and a sum, as in a network's last block and pooling, on a map that is large enough for YNNPACK. Of
+    two ReLUs XLA of jaxlib 0.11 made NaN on CPUs; with jaxlib 0.10 this passes whatever their form."""
+
+    def pooled(x):
+        x = ACTIVATIONS[name](ACTIVATIONS[name](x) - 0.5)
+        return x.astype(jnp.float32).mean(0)
+
+    x = np.random.default_rng(0).standard_normal((256, 256), np.float32)
+    np.testing.assert_allclose(compiled(pooled)(x.astype(jnp.bfloat16)), pooled(x), atol=0.02)
