@@ -36,5 +36,7 @@ def test_workers_count_while_they_live():
 
 
 def test_the_most_stays():
-    """In a process of its own, whose memory is little and not given to others meanwhile."""
-    subprocess.run([sys.executable, "-c", MOST], cwd=Path(__file__).parents[2], check=True)
+    """In a process of its own, whose memory is little and not given to others meanwhile. A shell starts it, because
+    to Linux the most that a process held is at least what the one held that started it."""
+    program = ["sh", "-c", '"$0" -c "$1"; exit $?', sys.executable, MOST]
+    subprocess.run(program, cwd=Path(__file__).parents[2], check=True)
