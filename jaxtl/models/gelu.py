@@ -7,6 +7,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxtl.backend import on_cpu
+
 _SCALE = math.sqrt(0.5)
 
 
@@ -17,6 +19,10 @@ def gelu(x: jax.Array) -> jax.Array:
     >>> [round(value, 4) for value in gelu(jnp.array([-1.0, 0.0, 2.0])).tolist()]
     [-0.1587, 0.0, 1.9545]
     """
+    if on_cpu() and x.dtype == jnp.bfloat16:
+        # XLA of jaxlib 0.10 hands erf and a sum behind it to YNNPACK, and gets half of the value or none; not so erfc.
+        wide = x.astype(jnp.float32)
+        return (wide * (0.5 * jax.lax.erfc(wide * -_SCALE))).astype(x.dtype)
     return x * (0.5 + 0.5 * jax.lax.erf(x * _SCALE))
 
 
