@@ -37,10 +37,15 @@ class ImageInputs:
     def __next__(self) -> Batch:
         return next(self._batches)
 
+    @property
+    def validation_stays(self) -> bool:
+        """Whether the validation images stay on the device: where the training images do and these are no more."""
+        return self._data.storage.kind == "device" and len(self._data.val) <= len(self._data.train)
+
     def validation(self) -> Iterable[Batch]:
-        """Once an epoch; they stay on the device where the training images are and these take no more than those."""
+        """Once an epoch."""
         batches = self._data.eval_batches(self._recipe.eval_batch_size)
-        if self._data.storage.kind != "device" or len(self._data.val) > len(self._data.train):
+        if not self.validation_stays:
             return batches
         if self._to_validate is None:
             self._to_validate = jax.device_put(list(batches))
@@ -73,6 +78,7 @@ class FeatureInputs:
         start: int,
     ):
         self.after: str | None = phase.after
+        self.validation_stays = False
         self.whole = phase.whole
         self._data = data
         self._recipe = recipe

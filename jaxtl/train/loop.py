@@ -130,12 +130,12 @@ class Loop:
         epoch = (self.history[-1]["epoch"] if self.history else 0) + epochs
         bar.epoch(epoch, recipe.epochs)
         metrics: list[dict[str, Any]] = []
+        validation = None
         if isinstance(inputs, FeatureInputs) and inputs.whole:
             for done in range(epochs):
                 first = (at.epochs + done) * self._per_epoch
                 metrics += self._whole_epoch(inputs, step, [rates(first + i) for i in range(self._per_epoch)], bar)
                 self._check(metrics, epoch)
-            validation = self._begin_validation()
         else:
             late: deque[dict[str, Any]] = deque()
             for done in range(epochs * self._per_epoch):
@@ -146,12 +146,13 @@ class Loop:
                     metrics.append(jax.device_get(late.popleft()))
                     self._check(metrics[-1:], epoch, len(metrics) - 1)
                 bar.step(metrics[-1] if metrics else None, now)
-            validation = self._begin_validation()  # before the last steps are waited for, so that the device never is
+            if inputs.validation_stays:  # before the last steps are waited for, so that the device never is
+                validation = self._begin_validation()
             metrics += jax.device_get(list(late))
             self._check(metrics, epoch)
         now = rates((at.epochs + epochs) * self._per_epoch - 1)
         trained = time.perf_counter()
-        measured = self._validated(validation)
+        measured = self._validated(self._begin_validation() if validation is None else validation)
         if not np.isfinite(measured["val_loss"]):
             raise FloatingPointError(f"the validation loss is not finite after epoch {epoch}: {_REMEDY}")
         names = [name for name in ("loss", self._task.score_name) if name in ("loss", "accuracy")]

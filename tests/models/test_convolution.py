@@ -97,6 +97,8 @@ def test_strided_stems_in_the_form_for_a_gpu(case: dict, channels: int) -> None:
     _compare(x, kernel, 1, {"padding": case["padding"], "stride": 2})
     form = jax.make_jaxpr(lambda x: conv(x, kernel, stride=2, padding=case["padding"]))(x)
     assert "window_strides=(1, 1)" in str(form)
+    seen = next(equation for equation in form.eqns if equation.primitive.name == "conv_general_dilated").invars[0]
+    assert seen.aval.shape[-1] % 8 == 0
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")

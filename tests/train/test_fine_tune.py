@@ -132,6 +132,19 @@ def test_best_is_the_epoch_with_the_highest_accuracy(model, data, tmp_path, monk
     assert epochs == {2, 4}
 
 
+@pytest.mark.parametrize("storage", ["device", "stream"])
+def test_validation_begins_before_the_last_steps_are_waited_for(model, monkeypatch, storage) -> None:
+    """Where its images are on the device; the time to bring others there is not the training's."""
+    data = jaxtl.open_data("digits", model, samples_per_class=8, val_fraction=0.02, storage=storage, augment="light")
+    fetched, then = [], []
+    fetch, begin = module.jax.device_get, module.begun_evaluation
+    monkeypatch.setattr(module.jax, "device_get", lambda tree: fetched.append(tree) or fetch(tree))
+    monkeypatch.setattr(module, "begun_evaluation", lambda *given: then.append(len(fetched)) or begin(*given))
+    result = jaxtl.fine_tune(model, data, epochs=1, batch_size=16, eval_batch_size=40, progress=False)
+    assert result.history[0]["step"] == 5
+    assert then == [5 - module.LATE if storage == "device" else 5 - module.LATE + 1]
+
+
 class _StoppedError(Exception):
     pass
 
